@@ -1,0 +1,90 @@
+// Images in, boxes out.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "detector/model.h"
+#include "runtime/session.h"
+
+namespace frcnn {
+
+enum class PixelOrder : std::uint8_t { bgr, rgb };
+
+struct ImageView {                             // 8 bits per channel, interleaved
+  const std::uint8_t* data = nullptr;
+  int width = 0, height = 0;
+  std::ptrdiff_t row_bytes = 0;                // 0: 3 * width
+  PixelOrder order = PixelOrder::bgr;
+};
+
+struct Detection {
+  int class_id = 0;                            // 1..C-1; 0 is the background and never appears
+  float score = 0;
+  std::array<float, 4> box{};                  // x1,y1,x2,y2, inclusive, pixels of the original image
+};
+
+struct Proposal {
+  float score = 0;
+  std::array<float, 4> box{};                  // pixels of the original image
+};
+
+struct NamedTensor {
+  std::string name;
+  Shape shape;                                 // N,C,H,W or the value's own
+  std::vector<float> data;
+};
+
+struct DetectRequest {
+  bool want_proposals = false;
+  bool want_times = false;
+  bool want_tensors = false;                   // every named value, NCHW f32
+  const std::vector<Proposal>* proposals = nullptr;   // in place of the RPN's, original pixels
+};
+
+struct DetectResult {
+  int width = 0, height = 0;
+  double scale = 1;
+  std::int64_t proposal_count = 0;
+  std::vector<Detection> detections;           // by class ascending, score descending
+  std::vector<Proposal> proposals;             // want_proposals
+  std::vector<NodeTime> times;                 // want_times
+  std::vector<NamedTensor> tensors;            // want_tensors, in network order
+};
+
+struct DetectorOptions {
+  std::string device = "auto";
+  int threads = 0;                             // CPU; <= 0: all
+  std::size_t cached_plans = 16;
+};
+
+// One session. Not thread-safe; make one detector per thread, they share the model's packed weights.
+class Detector {
+ public:
+  // Reserves the arena for the largest image that the model's short_side and long_side allow.
+  Detector(std::shared_ptr<const Model> model, const DetectorOptions& options);
+
+  // Throws Error(invalid_argument) for an empty image, Error(numeric) naming the first value with a NaN or infinity.
+  DetectResult detect(const ImageView& image, const DetectRequest& request = {});
+
+  // The same from a network input: `data` is [1,3,H,W] (mean subtracted, resized), image_size the original's
+  // height and width, or nothing to take round(im_info / scale).
+  DetectResult run(std::span<const float> data_nchw, std::int64_t height, std::int64_t width,
+                   std::array<float, 3> im_info, std::optional<std::array<float, 2>> image_size,
+                   const DetectRequest& request = {});
+
+  const Model& model() const { return *model_; }
+  Device& device() { return session_.device(); }
+  Session& session() { return session_; }
+
+ private:
+  DetectResult finish(Executable& executable, const DetectRequest& request, double scale, int height, int width);
+  std::shared_ptr<const Model> model_;
+  Session session_;
+};
+
+}  // namespace frcnn

@@ -1,0 +1,23 @@
+// From the graph as published to the graph as run: fusion, and the removal of what nobody asks for.
+#pragma once
+
+#include <span>
+
+#include "graph/graph.h"
+
+namespace frcnn {
+
+enum class Precision : std::uint8_t { fp32 };
+std::string_view name_of(Precision precision);
+
+// Which epilogues a device's kernels can take in. A device that lacks one gets the separate nodes.
+struct FusionSupport {
+  bool relu = false;             // into conv2d and linear
+  bool scale = false;            // into linear, after its ReLU
+};
+
+// Fuses, and drops nodes that lead to no output and no kept value. `keep` names values that must exist when the
+// program has run (dump, diff, training): fusion stops at them. Throws Error(invalid_argument) for an unknown name.
+Graph lower(const Graph& graph, const FusionSupport& fusions, std::span<const std::string> keep);
+
+}  // namespace frcnn

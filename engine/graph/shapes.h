@@ -1,0 +1,23 @@
+// Shape and type inference: one rule per op.
+#pragma once
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "graph/ops.h"
+#include "graph/tensor.h"
+
+namespace frcnn {
+
+// The outputs that `op` makes of `in`. Throws Error(bad_model) whose message starts with `layer` when the inputs
+// do not fit ("conv3_1: weight has 128 input channels, its source 64").
+std::vector<TensorSpec> infer(const Op& op, std::span<const TensorSpec> in, std::string_view layer);
+
+// Output size of one pooled dimension by Caffe's rule (see MaxPool).
+std::int64_t pooled_size(std::int64_t in, const MaxPool& pool);
+
+// Multiply-adds times two, for tables of FLOPs; 0 for ops that do none worth counting.
+double flops(const Op& op, std::span<const TensorSpec> in, std::span<const TensorSpec> out);
+
+}  // namespace frcnn

@@ -1,0 +1,72 @@
+// The seam between the engine and the kernels: one declaration per op and device. A kernel knows attribute
+// structs, shapes and pointers; it knows nothing of graphs, models or plans.
+//
+// prepare() decides everything that can be decided before running (algorithm, workspace, weight layout), so that
+// run() only computes: no allocation, no branching on shapes, no synchronisation.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "graph/ops.h"
+#include "graph/tensor.h"
+
+namespace frcnn {
+
+// What one run of a kernel gets. `in` and `out` are packed NHWC on the kernel's device; a weight whose packing the
+// kernel asked for arrives packed (its view keeps the published shape, its data is the packed bytes).
+struct KernelArgs {
+  std::span<const TensorView> in, out;
+  void* workspace = nullptr;     // as many bytes as asked for, 64-byte aligned, content undefined
+  void* stream = nullptr;        // the device's queue; unused on the CPU
+};
+
+// A weight layout that a kernel wants for input number `input`. Two packings with equal `layout` strings hold equal
+// bytes for equal weights, so the model shares one copy of them between sessions and image sizes.
+struct WeightPacking {
+  int input = 0;
+  std::string layout;
+  std::size_t bytes = 0;
+  std::function<void(const TensorView& published_f32, void* packed)> pack;   // runs on the host
+};
+
+struct Prepared {
+  std::string implementation;    // what will run, for tables: "brgconv:avx512_core", "plain"
+  std::size_t workspace_bytes = 0;
+  std::vector<WeightPacking> packings;
+  std::function<void(const KernelArgs&)> run;
+};
+
+struct KernelSpec {
+  std::span<const TensorSpec> in, out;
+};
+
+namespace cpu {
+
+struct Settings {
+  int threads = 1;               // used by every kernel, at least 1
+};
+
+// fp32. Each lives in kernels/cpu/<op>.cpp. Safe to call from several threads; a Prepared may run in one thread at a
+// time per workspace. Except conv2d and linear (oneDNN), results do not depend on the number of threads.
+Prepared prepare(const Preprocess&, const KernelSpec&, const Settings&);
+Prepared prepare(const Conv2d&, const KernelSpec&, const Settings&);
+Prepared prepare(const Relu&, const KernelSpec&, const Settings&);
+Prepared prepare(const Scale&, const KernelSpec&, const Settings&);
+Prepared prepare(const MaxPool&, const KernelSpec&, const Settings&);
+Prepared prepare(const Lrn&, const KernelSpec&, const Settings&);
+Prepared prepare(const Linear&, const KernelSpec&, const Settings&);
+Prepared prepare(const Softmax&, const KernelSpec&, const Settings&);
+Prepared prepare(const DecodeProposals&, const KernelSpec&, const Settings&);
+Prepared prepare(const TopK&, const KernelSpec&, const Settings&);
+Prepared prepare(const Nms&, const KernelSpec&, const Settings&);
+Prepared prepare(const RoiPool&, const KernelSpec&, const Settings&);
+Prepared prepare(const RoiAlign&, const KernelSpec&, const Settings&);
+Prepared prepare(const DecodeBoxes&, const KernelSpec&, const Settings&);
+Prepared prepare(const SelectDetections&, const KernelSpec&, const Settings&);
+
+}  // namespace cpu
+}  // namespace frcnn

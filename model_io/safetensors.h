@@ -1,0 +1,53 @@
+// The safetensors format: 8 bytes of header length, a JSON header, then raw little-endian tensors.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "graph/tensor.h"
+#include "runtime/weights.h"
+
+namespace frcnn {
+
+struct StoredTensor {
+  std::string name;
+  DType dtype = DType::f32;
+  std::vector<std::int64_t> shape;             // any rank
+  const void* data = nullptr;                  // row-major; for a file's tensor valid while the file lives
+  std::size_t bytes = 0;
+};
+
+// A read-only, memory-mapped file; checked whole when opened: header length, JSON, offsets without overlap or
+// holes, sizes that match shapes (overflow included), no duplicate names. Throws Error(io) or Error(bad_file)
+// naming the file and the tensor. Safe to read from several threads.
+class SafetensorsFile {
+ public:
+  static std::shared_ptr<const SafetensorsFile> open(const std::string& path);
+  // The same checks on bytes in memory, which must outlive the object; `name` stands for the path in messages.
+  static std::shared_ptr<const SafetensorsFile> parse(std::span<const std::byte> bytes, const std::string& name);
+
+  const std::vector<StoredTensor>& tensors() const { return tensors_; }   // in file order
+  const StoredTensor* find(const std::string& name) const;               // null if there is none
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const std::string& path() const { return path_; }
+  // Gives the pages behind a tensor back to the system; reading it again maps them anew.
+  void release_pages(const StoredTensor& tensor) const;
+
+ private:
+  std::string path_;
+  std::shared_ptr<const void> mapping_;
+  std::vector<StoredTensor> tensors_;
+  std::map<std::string, std::string> metadata_;
+};
+
+// Writes to a temporary name in the same folder, syncs, then renames: on any failure the old file stands untouched.
+// Tensors are written in the given order, each aligned to 64 bytes by padding the header.
+void write_safetensors(const std::string& path, std::span<const StoredTensor> tensors,
+                       const std::map<std::string, std::string>& metadata);
+
+}  // namespace frcnn
