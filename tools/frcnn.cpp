@@ -45,7 +45,7 @@ int main(int argc, char** argv) {
   CLI::App app("Faster R-CNN: detects objects in images, and converts, compares and evaluates detectors.", "frcnn");
   app.set_version_flag("--version", std::string("frcnn ") + FRCNN_VERSION + " (" + FRCNN_COMMIT + ")",
                        "Print the version and the commit it was built from");
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);   // its absence is told below, after unknown options were
   app.footer(examples);
   app.get_formatter()->column_width(36);
 
@@ -78,6 +78,7 @@ int main(int argc, char** argv) {
     if (error.get_exit_code() == 0) return finish(app.exit(error));   // --help, --version
     return usage_error(app, error);
   }
+  if (!action) return usage_error(app, CLI::RequiredError("A command", CLI::ExitCodes::RequiredError));
   try {
     return finish(action());
   } catch (const std::bad_alloc&) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -17,5 +18,10 @@ struct Model {
   ModelConfig config;
   Weights weights;
 };
+
+// A model with the same weights (the tensors are shared, packed copies are not) and another configuration.
+inline std::shared_ptr<const Model> with_config(const Model& model, ModelConfig config) {
+  return std::make_shared<const Model>(std::move(config), model.weights.all(), model.weights.source());
+}
 
 }  // namespace frcnn
