@@ -7,10 +7,14 @@
 
 namespace frcnn {
 
-// Calls write(append) with a function that appends bytes to a temporary file beside `path`; then syncs and renames it.
-// When anything fails (a full disk, an exception in write) the temporary is removed, `path` is as before, and
-// Error(io) names it.
-void write_atomically(const std::string& path,
-                      const std::function<void(const std::function<void(const void*, std::size_t)>&)>& write);
+using Append = std::function<void(const void* data, std::size_t bytes)>;
+
+// Calls write(append) with a function that appends bytes to a temporary file in the folder of `path`; then syncs
+// the file, renames it to `path` and syncs the folder. When anything fails before the rename, the temporary is
+// removed and `path` is as before: the system's refusals (a full disk, a missing folder) become Error(io) that names
+// `path` and the reason; an exception of write passes through as it is.
+// A link to an existing file stays a link, its target is replaced. A device or pipe (/dev/null, /dev/stdout) cannot be
+// replaced by renaming: it is written to directly. Safe to call from several threads and processes, the last one wins.
+void write_atomically(const std::string& path, const std::function<void(const Append& append)>& write);
 
 }  // namespace frcnn

@@ -41,9 +41,11 @@ std::uint16_t f32_to_f16(float value) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t sign = (bits >> 16) & 0x8000u;
   const std::uint32_t magnitude = bits & 0x7fffffffu;
-  if (magnitude > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
-  if (magnitude >= 0x477ff000u) return static_cast<std::uint16_t>(sign | 0x7c00u);  // 65520 and above round to infinity
-  if (magnitude < 0x33000000u) return static_cast<std::uint16_t>(sign);             // below 2^-25: zero
+  if (magnitude > 0x7f800000u)
+    return static_cast<std::uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
+  if (magnitude >= 0x477ff000u)
+    return static_cast<std::uint16_t>(sign | 0x7c00u);                   // 65520 and above round to infinity
+  if (magnitude < 0x33000000u) return static_cast<std::uint16_t>(sign);  // below 2^-25: zero
   std::uint32_t significand, shift;
   std::uint32_t base = 0;
   if (magnitude < 0x38800000u) {  // below 2^-14: a subnormal, counted in units of 2^-24
@@ -56,7 +58,8 @@ std::uint16_t f32_to_f16(float value) {
   }
   const std::uint32_t half = 1u << (shift - 1), rest = significand & ((1u << shift) - 1u);
   std::uint32_t result = base + (significand >> shift);
-  if (rest > half || (rest == half && (result & 1u))) ++result;  // a carry into the exponent is the right value
+  if (rest > half || (rest == half && (result & 1u)))
+    ++result;  // a carry into the exponent is the right value
   return static_cast<std::uint16_t>(sign | result);
 }
 
@@ -71,17 +74,27 @@ std::uint16_t f32_to_bf16(float value) {
 void to_f32(const void* src, DType dtype, std::size_t count, float* dst) {
   if (count == 0) return;
   switch (dtype) {
-    case DType::f32: std::memcpy(dst, src, count * sizeof(float)); return;
+    case DType::f32:
+      std::memcpy(dst, src, count * sizeof(float));
+      return;
     case DType::f16:
       for (std::size_t i = 0; i < count; ++i) dst[i] = f16_to_f32(load<std::uint16_t>(src, i));
       return;
     case DType::bf16:
       for (std::size_t i = 0; i < count; ++i) dst[i] = bf16_to_f32(load<std::uint16_t>(src, i));
       return;
-    case DType::f64: widen<double>(src, count, dst); return;
-    case DType::i32: widen<std::int32_t>(src, count, dst); return;
-    case DType::i64: widen<std::int64_t>(src, count, dst); return;
-    case DType::u8: widen<std::uint8_t>(src, count, dst); return;
+    case DType::f64:
+      widen<double>(src, count, dst);
+      return;
+    case DType::i32:
+      widen<std::int32_t>(src, count, dst);
+      return;
+    case DType::i64:
+      widen<std::int64_t>(src, count, dst);
+      return;
+    case DType::u8:
+      widen<std::uint8_t>(src, count, dst);
+      return;
   }
 }
 

@@ -1,0 +1,106 @@
+#include "model_io/atomic_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "frcnn/error.h"
+
+namespace frcnn {
+namespace {
+
+[[noreturn]] void fail(const std::string& path, const std::string& what, int error) {
+  throw Error(ErrorCode::io, path + ": " + what + ": " + std::generic_category().message(error));
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+  int close() {
+    return ::close(std::exchange(fd_, -1));
+  }  // some file systems report a failed write only here
+
+ private:
+  int fd_;
+};
+
+void write_all(int fd, const void* data, std::size_t bytes, const std::string& path) {
+  const auto* at = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t done = ::write(fd, at, std::min<std::size_t>(bytes, std::size_t{1} << 30));
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) fail(path, "cannot write", errno);
+    at += done;
+    bytes -= static_cast<std::size_t>(done);
+  }
+}
+
+// Creates a file that no other thread or process can have: O_EXCL decides, the number only avoids collisions.
+int create_temporary(const std::string& folder, std::string& name, const std::string& path) {
+  for (int number = 0;; ++number) {
+    name = folder + "/.frcnn-" + std::to_string(::getpid()) + "-" + std::to_string(number) + ".tmp";
+    const int fd = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd >= 0) return fd;
+    if (errno != EEXIST) fail(path, "cannot create a file in its folder", errno);
+  }
+}
+
+void write_directly(const std::string& path, const std::function<void(const Append&)>& write) {
+  Descriptor file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (file.get() < 0) fail(path, "cannot open for writing", errno);
+  write([&](const void* data, std::size_t bytes) { write_all(file.get(), data, bytes, path); });
+  if (file.close() != 0) fail(path, "cannot write", errno);
+}
+
+void sync_folder(const std::string& folder, const std::string& path) {
+  Descriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory.get() < 0) return;  // a folder that may be written but not read
+  if (::fsync(directory.get()) != 0 && errno != EINVAL && errno != ENOTSUP && errno != EROFS)
+    fail(path, "written, but its folder cannot be synced", errno);
+}
+
+}  // namespace
+
+void write_atomically(const std::string& path, const std::function<void(const Append&)>& write) {
+  std::string target = path;
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0) {
+    if (S_ISDIR(info.st_mode)) fail(path, "cannot write", EISDIR);
+    if (!S_ISREG(info.st_mode)) return write_directly(path, write);
+    std::error_code ignored;  // only a link is replaced by what it stands for
+    if (std::filesystem::is_symlink(path, ignored)) {
+      const auto real = std::filesystem::canonical(path, ignored);
+      if (!ignored) target = real.string();
+    }
+  }
+  const std::size_t slash = target.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : target.substr(0, slash);
+
+  std::string temporary;
+  Descriptor file(create_temporary(folder, temporary, path));
+  try {
+    write([&](const void* data, std::size_t bytes) { write_all(file.get(), data, bytes, path); });
+    if (::fsync(file.get()) != 0) fail(path, "cannot write", errno);
+    if (file.close() != 0) fail(path, "cannot write", errno);
+    if (::rename(temporary.c_str(), target.c_str()) != 0)
+      fail(path, "cannot rename the finished file", errno);
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+  sync_folder(folder, path);
+}
+
+}  // namespace frcnn
