@@ -15,6 +15,7 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual std::string name() const = 0;                             // "cpu", "cuda:0"
+  virtual bool is_host() const = 0;                                 // its memory is the host's
   virtual FusionSupport fusions() const = 0;
   virtual Prepared prepare(const Op& op, const KernelSpec& spec) = 0;
 

@@ -1,0 +1,95 @@
+#include "graph/lower.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "frcnn/error.h"
+
+namespace frcnn {
+
+std::string_view name_of(Precision precision) {
+  switch (precision) {
+    case Precision::fp32: return "fp32";
+  }
+  return "?";
+}
+
+namespace {
+
+// How often each value is read, by nodes or from outside (outputs and kept values).
+std::vector<int> count_readers(const Graph& graph, const std::vector<char>& visible) {
+  std::vector<int> readers(graph.values().size(), 0);
+  for (const Node& node : graph.nodes())
+    for (ValueId id : node.in) ++readers[static_cast<std::size_t>(id)];
+  for (std::size_t i = 0; i < readers.size(); ++i) readers[i] += visible[i];
+  return readers;
+}
+
+// Takes `next` into the producer's epilogue if the device can and the arithmetic stays the same.
+bool absorb(Op& producer, const Op& next, const FusionSupport& fusions) {
+  Epilogue* epilogue = nullptr;
+  const bool linear = std::holds_alternative<Linear>(producer);
+  if (linear) epilogue = &std::get<Linear>(producer).epilogue;
+  if (auto* conv = std::get_if<Conv2d>(&producer)) epilogue = &conv->epilogue;
+  if (!epilogue) return false;
+  if (std::holds_alternative<Relu>(next) && fusions.relu && epilogue->scale == 1.0f) {
+    epilogue->relu = true;
+    return true;
+  }
+  if (const auto* scale = std::get_if<Scale>(&next); scale && linear && fusions.scale && epilogue->scale == 1.0f) {
+    epilogue->scale = scale->factor;
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+Graph lower(const Graph& graph, const FusionSupport& fusions, std::span<const std::string> keep) {
+  std::vector<char> visible(graph.values().size(), 0);
+  for (std::size_t i = 0; i < visible.size(); ++i) visible[i] = graph.values()[i].role == Role::output;
+  for (const std::string& name : keep) {
+    const ValueId id = graph.find(name);
+    if (id < 0) throw Error(ErrorCode::invalid_argument, fmt::format("{}: the graph has no such value", name));
+    visible[static_cast<std::size_t>(id)] = 1;
+  }
+
+  // Backwards: a node stays if somebody sees one of its outputs or a staying node reads it.
+  std::vector<char> needed = visible;
+  std::vector<char> stays(graph.nodes().size(), 0);
+  for (std::size_t n = graph.nodes().size(); n-- > 0;) {
+    const Node& node = graph.nodes()[n];
+    stays[n] = std::any_of(node.out.begin(), node.out.end(), [&](ValueId id) { return needed[static_cast<std::size_t>(id)]; });
+    if (stays[n])
+      for (ValueId id : node.in) needed[static_cast<std::size_t>(id)] = 1;
+  }
+
+  // Forwards: an elementwise node whose source nobody else reads moves into the source's producer.
+  const std::vector<int> readers = count_readers(graph, visible);
+  std::vector<Node> nodes;
+  std::vector<int> producer(graph.values().size(), -1);
+  for (std::size_t n = 0; n < graph.nodes().size(); ++n) {
+    if (!stays[n]) continue;
+    const Node& node = graph.nodes()[n];
+    const auto source = static_cast<std::size_t>(node.in.front());
+    if (producer[source] >= 0 && readers[source] == 1 && node.out.size() == 1) {
+      Node& before = nodes[static_cast<std::size_t>(producer[source])];
+      if (before.out.size() == 1 && absorb(before.op, node.op, fusions)) {
+        before.out = node.out;
+        producer[static_cast<std::size_t>(node.out.front())] = producer[source];
+        continue;
+      }
+    }
+    for (ValueId id : node.out) producer[static_cast<std::size_t>(id)] = static_cast<int>(nodes.size());
+    nodes.push_back(node);
+  }
+  Graph lowered = rebuild(graph, std::move(nodes));
+  for (const std::string& name : keep) {
+    const ValueId id = lowered.find(name);
+    if (id >= 0 && lowered.value(id).role == Role::temp) lowered.mark_output(id);
+  }
+  return lowered;
+}
+
+}  // namespace frcnn

@@ -1,0 +1,50 @@
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <thread>
+
+#include "frcnn/error.h"
+#include "runtime/device.h"
+
+namespace frcnn {
+namespace {
+
+class CpuDevice final : public Device {
+ public:
+  explicit CpuDevice(int threads)
+      : settings_{threads > 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))} {}
+
+  std::string name() const override { return "cpu"; }
+  bool is_host() const override { return true; }
+  FusionSupport fusions() const override { return {.relu = true, .scale = true}; }
+
+  Prepared prepare(const Op& op, const KernelSpec& spec) override {
+    return std::visit([&](const auto& attributes) { return cpu::prepare(attributes, spec, settings_); }, op);
+  }
+
+  // Address space without memory behind it: an arena sized for the largest image costs only what a run touches.
+  std::shared_ptr<void> allocate(std::size_t bytes) override {
+    const std::size_t size = std::max<std::size_t>(bytes, 1);
+    void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (data == MAP_FAILED) throw Error(ErrorCode::out_of_memory, fmt::format("cpu: cannot reserve {} bytes", bytes));
+    return std::shared_ptr<void>(data, [size](void* p) { munmap(p, size); });
+  }
+
+  void upload(void* device, const void* host, std::size_t bytes) override { std::memcpy(device, host, bytes); }
+  void download(void* host, const void* device, std::size_t bytes) override { std::memcpy(host, device, bytes); }
+  void fill(void* device, int byte, std::size_t bytes) override { std::memset(device, byte, bytes); }
+  void synchronize() override {}
+  void* stream() override { return nullptr; }
+  bool stages_can_be_timed() const override { return true; }
+
+ private:
+  cpu::Settings settings_;
+};
+
+}  // namespace
+
+std::shared_ptr<Device> make_cpu_device(int threads) { return std::make_shared<CpuDevice>(threads); }
+
+}  // namespace frcnn

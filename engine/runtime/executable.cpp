@@ -1,0 +1,190 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <numeric>
+
+#include "frcnn/error.h"
+#include "runtime/session.h"
+
+namespace frcnn {
+namespace {
+
+constexpr std::size_t guard_bytes = 4096;
+constexpr int guard_byte = 0xA5, unset_byte = 0xFF;        // 0xFF everywhere is a NaN in every float type
+
+WeightPacking plain_packing(int input, std::size_t bytes) {
+  return {input, "published", bytes,
+          [bytes](const TensorView& published, void* packed) { std::memcpy(packed, published.data, bytes); }};
+}
+
+}  // namespace
+
+// The debug memory: one allocation per value and workspace, between guard zones; a value is unset again once its last
+// reader has run, so that a stale read shows.
+struct Executable::Guarded {
+  struct Zone {
+    std::shared_ptr<void> memory;
+    std::size_t bytes = 0;
+    void* data() const { return static_cast<std::byte*>(memory.get()) + guard_bytes; }
+  };
+  explicit Guarded(Device& d) : device(d) {}
+
+  Zone make(std::size_t bytes) const {
+    Zone zone{device.allocate(bytes + 2 * guard_bytes), bytes};
+    device.fill(zone.memory.get(), guard_byte, bytes + 2 * guard_bytes);
+    device.fill(zone.data(), unset_byte, bytes);
+    return zone;
+  }
+  bool intact(const Zone& zone) const {
+    std::vector<unsigned char> guard(guard_bytes);
+    for (const std::size_t at : {std::size_t{0}, guard_bytes + zone.bytes}) {
+      device.download(guard.data(), static_cast<const std::byte*>(zone.memory.get()) + at, guard_bytes);
+      if (std::any_of(guard.begin(), guard.end(), [](unsigned char c) { return c != guard_byte; })) return false;
+    }
+    return true;
+  }
+  void unset(const Zone& zone) const { device.fill(zone.data(), unset_byte, zone.bytes); }
+
+  Device& device;
+  std::vector<Zone> values, workspaces;                    // by ValueId; by node
+  std::vector<int> last_reader;                            // by ValueId; -1: read from outside, never unset
+};
+
+Executable::Executable(const Graph& graph, std::span<const std::string> keep, const Weights& weights, Device& device,
+                       std::shared_ptr<void> arena, std::size_t arena_bytes, Memory memory)
+    : graph_(lower(graph, device.fusions(), keep)), device_(device), arena_(std::move(arena)) {
+  prepare(weights);
+  plan_ = make_plan(graph_, workspace_bytes_);
+  if (memory == Memory::guarded) {
+    guarded_ = std::make_unique<Guarded>(device_);
+  } else if (!arena_) {
+    arena_ = device_.allocate(plan_.arena_bytes);
+  } else if (plan_.arena_bytes > arena_bytes) {
+    throw Error(ErrorCode::out_of_memory,
+                fmt::format("this size needs {} bytes, the session's arena has {}", plan_.arena_bytes, arena_bytes));
+  }
+  bind();
+}
+
+Executable::~Executable() = default;
+
+// Chooses kernels and packs weights, the largest first: while a large one is packed its published form is in memory
+// too, and at that time little else is.
+void Executable::prepare(const Weights& weights) {
+  struct Wanted {
+    const std::string* name;
+    TensorView* view;
+    WeightPacking packing;
+  };
+  std::vector<Wanted> wanted;
+  const auto& nodes = graph_.nodes();
+  steps_.resize(nodes.size());
+  for (std::size_t n = 0; n < nodes.size(); ++n) {
+    Step& step = steps_[n];
+    std::vector<TensorSpec> in, out;
+    for (ValueId id : nodes[n].in) in.push_back(graph_.value(id).spec);
+    for (ValueId id : nodes[n].out) out.push_back(graph_.value(id).spec);
+    step.prepared = device_.prepare(nodes[n].op, {in, out});
+    workspace_bytes_.push_back(step.prepared.workspace_bytes);
+    for (const TensorSpec& spec : in) step.in.push_back({nullptr, spec.shape, spec.dtype});
+    for (const TensorSpec& spec : out) step.out.push_back({nullptr, spec.shape, spec.dtype});
+    for (std::size_t i = 0; i < in.size(); ++i) {
+      const Value& value = graph_.value(nodes[n].in[i]);
+      if (value.role != Role::weight) continue;
+      const Shape& published = weights.at(value.name).view.shape;
+      if (published != value.spec.shape)
+        throw Error(ErrorCode::bad_model, fmt::format("{}: expected {}, {} has {}", value.name, to_string(value.spec.shape),
+                                                      weights.source(), to_string(published)));
+      const auto& packings = step.prepared.packings;
+      const auto packing = std::find_if(packings.begin(), packings.end(),
+                                        [&](const WeightPacking& p) { return p.input == static_cast<int>(i); });
+      wanted.push_back({&value.name, &step.in[i],
+                        packing != packings.end() ? *packing : plain_packing(static_cast<int>(i), in[i].bytes())});
+    }
+  }
+  std::stable_sort(wanted.begin(), wanted.end(),
+                   [](const Wanted& a, const Wanted& b) { return a.packing.bytes > b.packing.bytes; });
+  for (Wanted& want : wanted) {
+    packed_.push_back(weights.packed(*want.name, want.packing, device_));
+    want.view->data = const_cast<void*>(packed_.back().get());
+  }
+}
+
+// Gives every value and workspace its address.
+void Executable::bind() {
+  const auto& nodes = graph_.nodes();
+  views_.resize(graph_.values().size());
+  for (std::size_t i = 0; i < views_.size(); ++i) {
+    const Value& value = graph_.values()[i];
+    views_[i] = {nullptr, value.spec.shape, value.spec.dtype};
+    if (guarded_) guarded_->values.push_back(value.role == Role::weight ? Guarded::Zone{} : guarded_->make(value.spec.bytes()));
+    if (value.role != Role::weight)
+      views_[i].data = guarded_ ? guarded_->values[i].data() : static_cast<std::byte*>(arena_.get()) + plan_.offset[i];
+  }
+  for (std::size_t n = 0; n < nodes.size(); ++n) {
+    Step& step = steps_[n];
+    for (std::size_t i = 0; i < nodes[n].in.size(); ++i)
+      if (graph_.value(nodes[n].in[i]).role != Role::weight) step.in[i].data = views_[static_cast<std::size_t>(nodes[n].in[i])].data;
+    for (std::size_t i = 0; i < nodes[n].out.size(); ++i) step.out[i].data = views_[static_cast<std::size_t>(nodes[n].out[i])].data;
+    if (guarded_) guarded_->workspaces.push_back(guarded_->make(workspace_bytes_[n]));
+    if (workspace_bytes_[n] > 0)
+      step.workspace = guarded_ ? guarded_->workspaces[n].data()
+                                : static_cast<std::byte*>(arena_.get()) + plan_.workspace_offset[n];
+  }
+  if (!guarded_) return;
+  guarded_->last_reader.assign(views_.size(), -1);
+  for (const Buffer& buffer : plan_.buffers) {
+    const ValueId id = graph_.find(buffer.name);
+    if (id >= 0 && graph_.value(id).role == Role::temp && buffer.last < static_cast<int>(nodes.size()))
+      guarded_->last_reader[static_cast<std::size_t>(id)] = buffer.last;
+  }
+}
+
+TensorView Executable::view(std::string_view name) const {
+  const ValueId id = graph_.find(name);
+  if (id < 0 || graph_.value(id).role == Role::weight)
+    throw Error(ErrorCode::invalid_argument, fmt::format("{}: the program has no such value", name));
+  return views_[static_cast<std::size_t>(id)];
+}
+
+void Executable::set(std::string_view name, const void* host, std::size_t bytes) {
+  const TensorView target = view(name);
+  if (bytes != target.bytes())
+    throw Error(ErrorCode::invalid_argument, fmt::format("{}: expected {} bytes, got {}", name, target.bytes(), bytes));
+  device_.upload(target.data, host, bytes);
+}
+
+void Executable::get(std::string_view name, void* host, std::size_t bytes) const {
+  const TensorView source = view(name);
+  if (bytes > source.bytes())
+    throw Error(ErrorCode::invalid_argument, fmt::format("{}: has {} bytes, {} asked for", name, source.bytes(), bytes));
+  device_.download(host, source.data, bytes);
+}
+
+void Executable::run(std::vector<NodeTime>* times) {
+  using Clock = std::chrono::steady_clock;
+  if (times) times->clear();
+  for (std::size_t n = 0; n < steps_.size(); ++n) {
+    Step& step = steps_[n];
+    const Clock::time_point start = Clock::now();
+    step.prepared.run({step.in, step.out, step.workspace, device_.stream()});
+    const Node& node = graph_.nodes()[n];
+    if (times) {
+      device_.synchronize();
+      times->push_back({node.layer, node.stage, step.prepared.implementation,
+                        std::chrono::duration<double, std::milli>(Clock::now() - start).count()});
+    }
+    if (!guarded_) continue;
+    device_.synchronize();
+    bool intact = guarded_->intact(guarded_->workspaces[n]);
+    for (ValueId id : node.out) intact = intact && guarded_->intact(guarded_->values[static_cast<std::size_t>(id)]);
+    if (!intact) throw Error(ErrorCode::device, fmt::format("{}: {} wrote outside its output", node.layer, name_of(node.op)));
+    for (std::size_t i = 0; i < views_.size(); ++i)
+      if (guarded_->last_reader[i] == static_cast<int>(n)) guarded_->unset(guarded_->values[i]);
+  }
+  device_.synchronize();
+}
+
+}  // namespace frcnn

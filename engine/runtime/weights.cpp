@@ -1,0 +1,68 @@
+#include "runtime/weights.h"
+
+#include <fmt/format.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "frcnn/error.h"
+#include "graph/dtype.h"
+
+namespace frcnn {
+namespace {
+
+// The tensor as aligned f32: its own memory where it is that already, `copy` otherwise.
+TensorView as_f32(const TensorView& view, std::vector<float>& copy) {
+  const bool aligned = reinterpret_cast<std::uintptr_t>(view.data) % alignof(float) == 0;
+  if (view.dtype == DType::f32 && aligned) return view;
+  copy.resize(static_cast<std::size_t>(view.shape.elements()));
+  if (view.dtype == DType::f32)
+    std::memcpy(copy.data(), view.data, view.bytes());
+  else
+    to_f32(view, copy.data());
+  return {copy.data(), view.shape, DType::f32};
+}
+
+}  // namespace
+
+Weights::Weights(std::map<std::string, Weight> tensors, std::string source)
+    : tensors_(std::move(tensors)), source_(std::move(source)) {}
+
+const Weight& Weights::at(const std::string& name) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end())
+    throw Error(ErrorCode::bad_model, fmt::format("{}: the model has no tensor {}", source_, name));
+  return found->second;
+}
+
+std::shared_ptr<const void> Weights::packed(const std::string& name, const WeightPacking& packing, Device& device) const {
+  const Weight& weight = at(name);
+  const std::string key = fmt::format("{}\n{}\n{}", device.name(), name, packing.layout);
+  const std::lock_guard lock(mutex_);
+  if (const auto found = packed_.find(key); found != packed_.end()) return found->second.data;
+
+  std::shared_ptr<void> memory = device.allocate(packing.bytes);
+  {
+    std::vector<float> converted;
+    const TensorView published = as_f32(weight.view, converted);
+    if (device.is_host()) {
+      packing.pack(published, memory.get());
+    } else {
+      std::vector<std::byte> host(packing.bytes);
+      packing.pack(published, host.data());
+      device.upload(memory.get(), host.data(), host.size());
+    }
+  }
+  if (weight.release_pages) weight.release_pages();
+  packed_.emplace(key, PackedEntry{memory, packing.bytes});
+  return memory;
+}
+
+std::size_t Weights::packed_bytes() const {
+  const std::lock_guard lock(mutex_);
+  std::size_t bytes = 0;
+  for (const auto& [key, entry] : packed_) bytes += entry.bytes;
+  return bytes;
+}
+
+}  // namespace frcnn
