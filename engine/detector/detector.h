@@ -60,15 +60,18 @@ struct DetectorOptions {
   std::string device = "auto";
   int threads = 0;                             // CPU; <= 0: all
   std::size_t cached_plans = 16;
+  std::int64_t max_image_pixels = 256LL << 20; // of an original image; bounds the arena's room for it
 };
 
-// One session. Not thread-safe; make one detector per thread, they share the model's packed weights.
+// One session. For one thread at a time: a second caller gets Error(invalid_argument) and nothing is disturbed. Make one
+// detector per thread; they share the model's packed weights.
 class Detector {
  public:
   // Reserves the arena for the largest image that the model's short_side and long_side allow.
   Detector(std::shared_ptr<const Model> model, const DetectorOptions& options);
 
-  // Throws Error(invalid_argument) for an empty image, Error(numeric) naming the first value with a NaN or infinity.
+  // Throws Error(invalid_argument) for an empty or too large image, Error(bad_model) for a backbone model, Error(numeric)
+  // naming the first value with a NaN or infinity. After the first image of a size, nothing but the result is allocated.
   DetectResult detect(const ImageView& image, const DetectRequest& request = {});
 
   // The same from a network input: `data` is [1,3,H,W] (mean subtracted, resized), image_size the original's
@@ -82,8 +85,12 @@ class Detector {
   Session& session() { return session_; }
 
  private:
-  DetectResult finish(Executable& executable, const DetectRequest& request, double scale, int height, int width);
+  struct Input;
+  DetectResult infer(const Input& input, const DetectRequest& request);
+  void read_detections(const Executable& executable, float scale, bool want_proposals, DetectResult& result);
   std::shared_ptr<const Model> model_;
+  std::int64_t max_image_pixels_;
+  std::vector<float> scratch_;                 // detections on their way to the result
   Session session_;
 };
 

@@ -40,13 +40,13 @@ void require_new(const Graph& graph, const std::string& name) {
 
 ValueId Graph::input(std::string name, TensorSpec spec) {
   require_new(*this, name);
-  values_.push_back({std::move(name), spec, Role::input, -1});
+  values_.push_back({std::move(name), spec, Role::input, false, -1});
   return static_cast<ValueId>(values_.size()) - 1;
 }
 
 ValueId Graph::weight(std::string name, Shape shape) {
   require_new(*this, name);
-  values_.push_back({std::move(name), {shape, DType::f32}, Role::weight, -1});
+  values_.push_back({std::move(name), {shape, DType::f32}, Role::weight, false, -1});
   return static_cast<ValueId>(values_.size()) - 1;
 }
 
@@ -61,13 +61,13 @@ std::vector<ValueId> Graph::add(Op op, std::string layer, Stage stage, std::vect
   std::vector<ValueId> ids;
   for (std::size_t i = 0; i < out.size(); ++i) {
     ids.push_back(static_cast<ValueId>(values_.size()));
-    values_.push_back({std::move(out_names[i]), out[i], Role::temp, -1});
+    values_.push_back({std::move(out_names[i]), out[i], Role::temp, false, -1});
   }
   nodes_.push_back({std::move(op), std::move(layer), stage, std::move(in), ids});
   return ids;
 }
 
-void Graph::mark_output(ValueId id) { values_[static_cast<std::size_t>(id)].role = Role::output; }
+void Graph::keep(ValueId id) { values_[static_cast<std::size_t>(id)].kept = true; }
 
 void Graph::set_count(ValueId id, ValueId count) { values_[static_cast<std::size_t>(id)].count = count; }
 

@@ -14,7 +14,7 @@ namespace frcnn {
 
 using ValueId = int;
 
-enum class Role : std::uint8_t { input, weight, temp, output };
+enum class Role : std::uint8_t { input, weight, temp };
 
 // The part of the pipeline a node belongs to, for timings.
 enum class Stage : std::uint8_t { preprocess, backbone, rpn, proposals, head };
@@ -24,6 +24,7 @@ struct Value {
   std::string name;             // the published top's name; an '@' marks a value that no published model names
   TensorSpec spec;
   Role role = Role::temp;
+  bool kept = false;            // read from outside: must still be there when the program has run
   ValueId count = -1;           // an i32 [1] value that says how many leading rows mean something, or -1: all
 };
 
@@ -45,7 +46,7 @@ class Graph {
   ValueId add1(Op op, std::string layer, Stage stage, std::vector<ValueId> in, std::string out_name) {
     return add(std::move(op), std::move(layer), stage, std::move(in), {std::move(out_name)}).front();
   }
-  void mark_output(ValueId id);
+  void keep(ValueId id);                                               // see Value::kept
   void set_count(ValueId id, ValueId count);                           // see Value::count
 
   const std::vector<Value>& values() const { return values_; }

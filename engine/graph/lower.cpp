@@ -48,7 +48,7 @@ bool absorb(Op& producer, const Op& next, const FusionSupport& fusions) {
 
 Graph lower(const Graph& graph, const FusionSupport& fusions, std::span<const std::string> keep) {
   std::vector<char> visible(graph.values().size(), 0);
-  for (std::size_t i = 0; i < visible.size(); ++i) visible[i] = graph.values()[i].role == Role::output;
+  for (std::size_t i = 0; i < visible.size(); ++i) visible[i] = graph.values()[i].kept;
   for (const std::string& name : keep) {
     const ValueId id = graph.find(name);
     if (id < 0) throw Error(ErrorCode::invalid_argument, fmt::format("{}: the graph has no such value", name));
@@ -87,7 +87,7 @@ Graph lower(const Graph& graph, const FusionSupport& fusions, std::span<const st
   Graph lowered = rebuild(graph, std::move(nodes));
   for (const std::string& name : keep) {
     const ValueId id = lowered.find(name);
-    if (id >= 0 && lowered.value(id).role == Role::temp) lowered.mark_output(id);
+    if (id >= 0) lowered.keep(id);
   }
   return lowered;
 }

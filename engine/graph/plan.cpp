@@ -41,7 +41,7 @@ Plan make_plan(const Graph& graph, std::span<const std::size_t> workspace_bytes,
     const Value& value = graph.values()[i];
     lives[i] = {value.name, 0, value.spec.bytes(), last_node, -1};
     if (value.role == Role::input) lives[i].first = lives[i].last = -1;
-    if (value.role == Role::output) lives[i].last = last_node;
+    if (value.kept) lives[i].last = last_node;
   }
   for (int n = 0; n < last_node; ++n) {
     const Node& node = graph.nodes()[static_cast<std::size_t>(n)];

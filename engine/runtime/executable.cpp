@@ -137,7 +137,7 @@ void Executable::bind() {
   guarded_->last_reader.assign(views_.size(), -1);
   for (const Buffer& buffer : plan_.buffers) {
     const ValueId id = graph_.find(buffer.name);
-    if (id >= 0 && graph_.value(id).role == Role::temp && buffer.last < static_cast<int>(nodes.size()))
+    if (id >= 0 && graph_.value(id).role == Role::temp && !graph_.value(id).kept && buffer.last < static_cast<int>(nodes.size()))
       guarded_->last_reader[static_cast<std::size_t>(id)] = buffer.last;
   }
 }

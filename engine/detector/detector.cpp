@@ -1,0 +1,267 @@
+#include "detector/detector.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "detector/faster_rcnn.h"
+#include "frcnn/error.h"
+
+namespace frcnn {
+
+// One network input on its way in; `pixels` or `data` holds it, packed NHWC.
+struct Detector::Input {
+  GraphRequest::Source source = GraphRequest::Source::image;
+  std::int64_t height = 0, width = 0;                      // of the image or blob
+  double scale = 1.0;
+  std::array<float, 3> im_info{};
+  std::array<float, 2> image_size{};
+  const ImageView* image = nullptr;
+  std::span<const float> data_nchw;
+};
+
+namespace {
+
+// The arena must hold every image that the model's scale rule can produce: the two extreme shapes, whose plans the others
+// stay below (checked when one is made), and the original pixels themselves.
+SessionOptions session_options(const Model& model, Device& device, const DetectorOptions& options) {
+  SessionOptions session{0, options.cached_plans};
+  const int sides[2] = {model.config.short_side, model.config.long_side};
+  for (int i : {0, 1}) {
+    const GraphRequest request{GraphRequest::Source::image, 1, sides[i], sides[1 - i], 1.0, 0};
+    const Executable extreme(build_graph(model, request), {}, model.weights, device);
+    session.arena_bytes = std::max(session.arena_bytes, extreme.plan().arena_bytes);
+  }
+  session.arena_bytes += static_cast<std::size_t>(options.max_image_pixels) * 3;
+  return session;
+}
+
+void set_image(Executable& executable, const ImageView& image, Device& device) {
+  const TensorView target = executable.view("image");
+  const std::size_t row = static_cast<std::size_t>(image.width) * 3;
+  const std::ptrdiff_t step = image.row_bytes ? image.row_bytes : static_cast<std::ptrdiff_t>(row);
+  if (image.order == PixelOrder::bgr && step == static_cast<std::ptrdiff_t>(row)) {
+    executable.set("image", image.data, target.bytes());
+    return;
+  }
+  std::vector<std::uint8_t> line(row);
+  for (int y = 0; y < image.height; ++y) {
+    const std::uint8_t* source = image.data + y * step;
+    if (image.order == PixelOrder::rgb) {
+      for (std::size_t x = 0; x < row; x += 3) {
+        line[x] = source[x + 2];
+        line[x + 1] = source[x + 1];
+        line[x + 2] = source[x];
+      }
+      source = line.data();
+    }
+    device.upload(target.as<std::uint8_t>() + static_cast<std::size_t>(y) * row, source, row);
+  }
+}
+
+void set_data(Executable& executable, std::span<const float> nchw) {
+  const Shape shape = executable.view("data").shape;
+  const std::int64_t plane = shape[1] * shape[2];
+  std::vector<float> nhwc(nchw.size());
+  for (std::int64_t c = 0; c < 3; ++c)
+    for (std::int64_t p = 0; p < plane; ++p) nhwc[static_cast<std::size_t>(p * 3 + c)] = nchw[static_cast<std::size_t>(c * plane + p)];
+  executable.set("data", nhwc.data(), nhwc.size() * sizeof(float));
+}
+
+void set_proposals(Executable& executable, const std::vector<Proposal>& proposals, float scale) {
+  const auto capacity = static_cast<std::size_t>(executable.view("roi_scores").shape[0]);
+  std::vector<float> rois(capacity * 5, 0.0f), scores(capacity, 0.0f);
+  for (std::size_t i = 0; i < proposals.size(); ++i) {
+    for (std::size_t k = 0; k < 4; ++k) rois[i * 5 + 1 + k] = proposals[i].box[k] * scale;
+    scores[i] = proposals[i].score;
+  }
+  const auto count = static_cast<std::int32_t>(proposals.size());
+  executable.set("rois", rois.data(), rois.size() * sizeof(float));
+  executable.set("roi_scores", scores.data(), scores.size() * sizeof(float));
+  executable.set("rois_count", &count, sizeof count);
+}
+
+std::int32_t get_int(const Executable& executable, std::string_view name) {
+  std::int32_t value = 0;
+  executable.get(name, &value, sizeof value);
+  return value;
+}
+
+// The value as published: only rows that count, maps as N,C,H,W.
+NamedTensor published(const Executable& executable, const Value& value) {
+  const Shape& shape = value.spec.shape;
+  NamedTensor tensor{value.name, shape, std::vector<float>(static_cast<std::size_t>(shape.elements()))};
+  executable.get(value.name, tensor.data.data(), value.spec.bytes());
+  if (value.count >= 0) {
+    const std::int64_t rows = get_int(executable, executable.graph().value(value.count).name);
+    if (shape.rank == 3) tensor.shape = Shape{shape[1], shape[2]};   // one image's detections
+    tensor.shape[0] = rows;
+    tensor.data.resize(static_cast<std::size_t>(tensor.shape.elements()));
+  }
+  if (tensor.shape.rank != 4) return tensor;
+  const std::int64_t n = tensor.shape[0], plane = shape[1] * shape[2], channels = shape[3];
+  std::vector<float> nchw(tensor.data.size());
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t p = 0; p < plane; ++p)
+      for (std::int64_t c = 0; c < channels; ++c)
+        nchw[static_cast<std::size_t>((i * channels + c) * plane + p)] = tensor.data[static_cast<std::size_t>((i * plane + p) * channels + c)];
+  tensor.shape = Shape{n, channels, shape[1], shape[2]};
+  tensor.data = std::move(nchw);
+  return tensor;
+}
+
+bool has_published_floats(const Value& value) {
+  return value.role != Role::weight && value.spec.dtype == DType::f32 && !is_internal(value);
+}
+
+std::vector<std::string> names_of(const Graph& graph, bool (*wanted)(const Value&)) {
+  std::vector<std::string> names;
+  for (const Value& value : graph.values())
+    if (wanted(value)) names.push_back(value.name);
+  return names;
+}
+
+// Which value of a finished run holds the first NaN or infinity, as a sentence. Values of the proposal stage may hold minus
+// infinity by design and only repeat what stands in earlier ones.
+std::string first_nonfinite(const Executable& executable) {
+  std::vector<float> data;
+  for (const Value& value : executable.graph().values()) {
+    if (value.role == Role::weight || value.spec.dtype != DType::f32 || value.name.ends_with("@decoded") ||
+        value.name.ends_with("@top"))
+      continue;
+    data.resize(static_cast<std::size_t>(value.spec.shape.elements()));
+    executable.get(value.name, data.data(), value.spec.bytes());
+    const auto bad = std::find_if(data.begin(), data.end(), [](float x) { return !std::isfinite(x); });
+    if (bad != data.end())
+      return fmt::format("{}: {} at element {} of {} (NHWC); this is the first value of the network that is not finite",
+                         value.name, *bad, bad - data.begin(), to_string(value.spec.shape));
+  }
+  return "a score or box delta is not finite";
+}
+
+}  // namespace
+
+Detector::Detector(std::shared_ptr<const Model> model, const DetectorOptions& options)
+    : model_(std::move(model)), max_image_pixels_(options.max_image_pixels), session_([&] {
+        std::shared_ptr<Device> device = make_device(options.device, options.threads);
+        const SessionOptions session = session_options(*model_, *device, options);
+        return Session({model_, &model_->weights}, std::move(device), session);
+      }()) {}
+
+DetectResult Detector::detect(const ImageView& image, const DetectRequest& request) {
+  if (!image.data || image.width < 1 || image.height < 1)
+    throw Error(ErrorCode::invalid_argument, fmt::format("an image of {}x{} pixels has nothing in it", image.width, image.height));
+  if (static_cast<std::int64_t>(image.width) * image.height > max_image_pixels_)
+    throw Error(ErrorCode::invalid_argument, fmt::format("an image of {}x{} pixels is larger than the {} pixels allowed",
+                                                         image.width, image.height, max_image_pixels_));
+  Input input;
+  input.height = image.height;
+  input.width = image.width;
+  input.image = &image;
+  input.scale = image_scale(model_->config, image.height, image.width);
+  const auto side = [&](int n) { return static_cast<float>(std::nearbyint(n * input.scale)); };
+  input.im_info = {side(image.height), side(image.width), static_cast<float>(input.scale)};
+  input.image_size = {static_cast<float>(image.height), static_cast<float>(image.width)};
+  return infer(input, request);
+}
+
+DetectResult Detector::run(std::span<const float> data_nchw, std::int64_t height, std::int64_t width,
+                           std::array<float, 3> im_info, std::optional<std::array<float, 2>> image_size,
+                           const DetectRequest& request) {
+  if (height < 1 || width < 1 || static_cast<std::int64_t>(data_nchw.size()) != 3 * height * width)
+    throw Error(ErrorCode::invalid_argument, fmt::format("data: {} values are not 1x3x{}x{}", data_nchw.size(), height, width));
+  const bool sane = std::all_of(im_info.begin(), im_info.end(), [](float x) { return std::isfinite(x) && x > 0; });
+  if (!sane)
+    throw Error(ErrorCode::invalid_argument, fmt::format("im_info: expected height, width and scale, all positive, got {}, {}, {}",
+                                                         im_info[0], im_info[1], im_info[2]));
+  Input input;
+  input.source = GraphRequest::Source::blob;
+  input.height = height;
+  input.width = width;
+  input.scale = im_info[2];
+  input.im_info = im_info;
+  input.image_size = image_size.value_or(
+      std::array<float, 2>{std::nearbyint(im_info[0] / im_info[2]), std::nearbyint(im_info[1] / im_info[2])});
+  input.data_nchw = data_nchw;
+  return infer(input, request);
+}
+
+DetectResult Detector::infer(const Input& input, const DetectRequest& request) {
+  const bool detector = model_->config.kind == ModelKind::detector;
+  if (!detector && !request.want_tensors)
+    throw Error(ErrorCode::bad_model, fmt::format("{}: a backbone without a detection head; it can only be run for its values",
+                                                  model_->weights.source()));
+  const std::unique_lock lock(session_.mutex(), std::try_to_lock);
+  if (!lock.owns_lock())
+    throw Error(ErrorCode::invalid_argument, "this detector is in use by another thread; make one for each thread");
+
+  const std::int64_t external = request.proposals ? std::max<std::int64_t>(1, static_cast<std::int64_t>(request.proposals->size())) : 0;
+  const auto build = [&] {
+    return build_graph(*model_, {input.source, 1, input.height, input.width, input.scale, external});
+  };
+  // Every value at once, or a blob beyond the scale rule's sizes, gets memory of its own; all else shares the arena.
+  std::unique_ptr<Executable> own;
+  const bool oversized = input.source == GraphRequest::Source::blob &&
+                         input.height * input.width > std::int64_t{model_->config.short_side} * model_->config.long_side;
+  if (request.want_tensors || oversized) {
+    const Graph graph = build();
+    const auto keep = request.want_tensors ? names_of(graph, has_published_floats) : std::vector<std::string>{};
+    own = std::make_unique<Executable>(graph, keep, session_.weights(), session_.device());
+  }
+  const PlanKey key{static_cast<std::int64_t>(input.source), input.height, input.width, external};
+  Executable& executable = own ? *own : session_.executable(key, build);
+
+  const auto feed = [&](Executable& to) {
+    if (input.image)
+      set_image(to, *input.image, session_.device());
+    else
+      set_data(to, input.data_nchw);
+    if (!detector) return;
+    to.set("im_info", input.im_info.data(), sizeof input.im_info);
+    to.set("image_size", input.image_size.data(), sizeof input.image_size);
+    if (request.proposals) set_proposals(to, *request.proposals, input.im_info[2]);
+  };
+  feed(executable);
+  DetectResult result;
+  executable.run(request.want_times ? &result.times : nullptr);
+
+  result.height = static_cast<int>(input.image_size[0]);
+  result.width = static_cast<int>(input.image_size[1]);
+  result.scale = input.scale;
+  if (detector) {
+    if (get_int(executable, "head_nonfinite") || (!external && get_int(executable, "rpn_nonfinite"))) {
+      const Graph graph = build();
+      Executable all(graph, names_of(graph, [](const Value& v) { return v.role != Role::weight; }), session_.weights(),
+                     session_.device());
+      feed(all);
+      all.run();
+      throw Error(ErrorCode::numeric, first_nonfinite(all));
+    }
+    read_detections(executable, input.im_info[2], request.want_proposals, result);
+  }
+  if (request.want_tensors)
+    for (const Value& value : executable.graph().values())
+      if (has_published_floats(value)) result.tensors.push_back(published(executable, value));
+  return result;
+}
+
+void Detector::read_detections(const Executable& executable, float scale, bool want_proposals, DetectResult& result) {
+  result.proposal_count = get_int(executable, "rois_count");
+  scratch_.resize(static_cast<std::size_t>(get_int(executable, "detections_count")) * 6);
+  executable.get("detections", scratch_.data(), scratch_.size() * sizeof(float));
+  result.detections.reserve(scratch_.size() / 6);
+  for (std::size_t i = 0; i < scratch_.size(); i += 6)
+    result.detections.push_back({static_cast<int>(scratch_[i]), scratch_[i + 1],
+                                 {scratch_[i + 2], scratch_[i + 3], scratch_[i + 4], scratch_[i + 5]}});
+  if (!want_proposals) return;
+  const auto count = static_cast<std::size_t>(result.proposal_count);
+  std::vector<float> rois(count * 5), scores(count);
+  executable.get("rois", rois.data(), rois.size() * sizeof(float));
+  executable.get("roi_scores", scores.data(), scores.size() * sizeof(float));
+  for (std::size_t i = 0; i < count; ++i)
+    result.proposals.push_back({scores[i], {rois[i * 5 + 1] / scale, rois[i * 5 + 2] / scale, rois[i * 5 + 3] / scale, rois[i * 5 + 4] / scale}});
+}
+
+}  // namespace frcnn
