@@ -10,8 +10,9 @@
 
 namespace frcnn {
 
-// Maps the file; weights are read when a device packs them. Throws Error(io), Error(bad_file) or Error(bad_model) that
-// names the file and what is wrong (no metadata: says to run `frcnn convert`).
+// Maps the file; weights are read when a device packs them. Throws Error(io), Error(bad_file), Error(bad_model) or
+// Error(unsupported: a newer format_version) that names the file and what is wrong (no metadata: says to run
+// `frcnn convert`).
 std::shared_ptr<const Model> load_model(const std::string& path);
 
 // Checks first that config and tensors make a model (check_model), then writes.
@@ -21,9 +22,13 @@ void save_model(const std::string& path, const ModelConfig& config, std::span<co
 // lists all missing, unknown and mis-shaped tensors.
 void check_model(const ModelConfig& config, std::span<const StoredTensor> tensors, const std::string& source);
 
-std::string config_to_json(const ModelConfig& config);                     // canonical, one line
+// Canonical, one line: every field in the order of ModelConfig. config_from_json wants every field and nothing else, and
+// checks ranges, names and classes: Error(bad_file) where it is not such a document, Error(bad_model) for a value.
+std::string config_to_json(const ModelConfig& config);
 ModelConfig config_from_json(const std::string& json, const std::string& source);
-// One `key=value` of `--set`; keys are the JSON's. Throws Error(invalid_argument) naming the key and the keys there are.
+// One `key=value` of `--set`; keys are the JSON's, lists are separated by commas (docs/model_format.md). Checks this
+// value only; config_from_json and check_model see all together. Throws Error(invalid_argument) naming the key, what it
+// must be or the keys there are; config is then as before.
 void set_config(ModelConfig& config, const std::string& key, const std::string& value);
 
 }  // namespace frcnn
