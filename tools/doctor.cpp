@@ -1,0 +1,235 @@
+// `frcnn doctor`: what this machine and this build can do, and what that means.
+#include <CLI/Version.hpp>
+#include <dlfcn.h>
+#include <fmt/format.h>
+#include <google/protobuf/stubs/common.h>
+#include <oneapi/dnnl/dnnl.h>
+#include <sched.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "commands.h"
+#include "frcnn/error.h"
+#include "runtime/device.h"
+
+namespace frcnn {
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+
+struct Finding {
+  std::string name, value;
+};
+
+struct Section {
+  std::string title;
+  std::vector<Finding> findings;
+  std::vector<std::string> meaning;            // plain sentences
+};
+
+// The first line of `file` that starts with `key`, without key and colon; empty if there is none.
+std::string line_of(const char* file, const std::string& key) {
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) {
+    if (line.rfind(key, 0) != 0) continue;
+    const std::size_t start = line.find_first_not_of(" \t:", key.size());
+    return start == std::string::npos ? "" : line.substr(start);
+  }
+  return "";
+}
+
+int usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
+
+std::string memory_text(const char* key) {
+  std::istringstream text(line_of("/proc/meminfo", key));
+  double kib = 0;
+  if (!(text >> kib)) return "unknown";
+  return fmt::format("{:.1f} GiB", kib / (1 << 20));
+}
+
+std::string memory_limit() {
+  std::ifstream in("/sys/fs/cgroup/memory.max");
+  double bytes = 0;
+  if (!(in >> bytes)) return "none";
+  return fmt::format("{:.1f} GiB", bytes / (1 << 30));
+}
+
+// What oneDNN sees matters more than what the processor has: a virtual machine may hide instructions.
+std::string dnnl_isa() {
+  switch (dnnl_get_effective_cpu_isa()) {
+    case dnnl_cpu_isa_sse41: return "SSE4.1";
+    case dnnl_cpu_isa_avx: return "AVX";
+    case dnnl_cpu_isa_avx2: return "AVX2";
+    case dnnl_cpu_isa_avx512_core: return "AVX-512";
+    case dnnl_cpu_isa_avx512_core_vnni: return "AVX-512 with VNNI";
+    case dnnl_cpu_isa_avx512_core_bf16: return "AVX-512 with bf16";
+    case dnnl_cpu_isa_avx512_core_amx: return "AVX-512 with AMX";
+    default: return "other";
+  }
+}
+
+std::string instruction_sets() {
+  std::string list;
+#if defined(__x86_64__)
+  const std::string flags = " " + line_of("/proc/cpuinfo", "flags") + " ";
+  const auto add = [&](bool has, const char* name) { list += has ? (list.empty() ? "" : " ") + std::string(name) : ""; };
+  __builtin_cpu_init();
+  add(__builtin_cpu_supports("sse4.2") != 0, "sse4.2");
+  add(__builtin_cpu_supports("avx2") != 0, "avx2");
+  add(__builtin_cpu_supports("fma") != 0, "fma");
+  add(__builtin_cpu_supports("avx512f") != 0, "avx512f");
+  // The compilers' names for these came late, the kernel's flags have them.
+  add(flags.find(" avx512_bf16 ") != std::string::npos, "avx512_bf16");
+  add(flags.find(" avx512_fp16 ") != std::string::npos, "avx512_fp16");
+  add(flags.find(" amx_tile ") != std::string::npos, "amx");
+#endif
+  return list.empty() ? "none that matter here" : list;
+}
+
+Section machine_section() {
+  Section section{"Machine", {}, {}};
+  utsname system{};
+  if (uname(&system) == 0) {
+    section.findings.push_back({"system", fmt::format("{} {} {}", system.sysname, system.release, system.machine)});
+  }
+  const std::string model = line_of("/proc/cpuinfo", "model name");
+  section.findings.push_back({"processor", model.empty() ? "unknown" : model});
+  section.findings.push_back({"cores", fmt::format("{} usable of {}", usable_cores(), sysconf(_SC_NPROCESSORS_CONF))});
+  section.findings.push_back({"instructions", instruction_sets()});
+  section.findings.push_back({"oneDNN uses", dnnl_isa()});
+  section.findings.push_back({"memory", memory_text("MemTotal")});
+  section.findings.push_back({"memory available", memory_text("MemAvailable")});
+  section.findings.push_back({"memory limit", memory_limit()});
+#if defined(__x86_64__)
+  if (!__builtin_cpu_supports("avx2")) {
+    section.meaning.push_back("Without AVX2 every result is right, but convolutions are several times slower.");
+  }
+#endif
+  return section;
+}
+
+// Tries to open what a user would name, so that what is said here is what --device does.
+Section device_section() {
+  Section section{"Devices", {}, {}};
+  section.findings.push_back({"cpu", fmt::format("ready, fp32, {} threads by default", usable_cores())});
+  try {
+    section.findings.push_back({"cuda", "ready as " + make_device("cuda")->name()});
+  } catch (const Error& error) {
+    section.findings.push_back({"cuda", std::string("not usable: ") + error.what()});
+  }
+  void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  section.findings.push_back({"NVIDIA driver", driver ? "found (libcuda.so.1)" : "not found (libcuda.so.1)"});
+#ifdef FRCNN_WITH_CUDA
+  constexpr bool built_with_cuda = true;
+#else
+  constexpr bool built_with_cuda = false;
+#endif
+  section.findings.push_back({"CUDA in this build", built_with_cuda ? "yes" : "no"});
+  if (!built_with_cuda && driver) {
+    section.meaning.push_back("This build has no CUDA device, so --device cuda is refused and --device auto means "
+                              "cpu, although the machine has an NVIDIA driver.");
+  } else if (!built_with_cuda) {
+    section.meaning.push_back("This build has no CUDA device and the machine no NVIDIA driver: --device auto means "
+                              "cpu. Everything works there; only speed differs.");
+  } else if (!driver) {
+    section.meaning.push_back("This build has a CUDA device, but the machine no NVIDIA driver: --device auto means "
+                              "cpu. Install the driver to use the GPU.");
+  }
+  if (driver) dlclose(driver);
+  return section;
+}
+
+Section library_section() {
+  Section section{"Libraries", {}, {}};
+  const dnnl_version_t* dnnl = dnnl_version();
+  section.findings.push_back({"oneDNN", fmt::format("{}.{}.{} (built with {}.{}.{})", dnnl->major, dnnl->minor,
+                                                    dnnl->patch, DNNL_VERSION_MAJOR, DNNL_VERSION_MINOR,
+                                                    DNNL_VERSION_PATCH)});
+  section.findings.push_back({"protobuf", google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION)});
+  section.findings.push_back({"fmt", fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100,
+                                                 FMT_VERSION % 100)});
+  section.findings.push_back({"nlohmann-json",
+                              fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
+                                          NLOHMANN_JSON_VERSION_PATCH)});
+  section.findings.push_back({"CLI11", CLI11_VERSION});
+  section.findings.push_back({"image files", "stb_image: JPEG, PNG, BMP"});
+  if (dnnl->major != DNNL_VERSION_MAJOR) {
+    section.meaning.push_back("oneDNN's major version differs from the one this program was built with: rebuild it.");
+  }
+  return section;
+}
+
+Section build_section() {
+  Section section{"Build", {}, {}};
+  section.findings.push_back({"version", fmt::format("{} ({})", FRCNN_VERSION, FRCNN_COMMIT)});
+#if defined(__clang__)
+  section.findings.push_back({"compiler", "clang " __clang_version__});
+#else
+  section.findings.push_back({"compiler", "g++ " __VERSION__});
+#endif
+  const std::string sanitizers = FRCNN_SANITIZERS, type = FRCNN_BUILD_TYPE, openmp = FRCNN_OPENMP;
+  section.findings.push_back({"type", type});
+  section.findings.push_back({"sanitizers", sanitizers.empty() ? "none" : sanitizers});
+  section.findings.push_back({"OpenMP", openmp.empty() ? "no" : openmp});
+  if (type == "Debug") section.meaning.push_back("A Debug build is many times slower than a Release build.");
+  if (!sanitizers.empty()) {
+    section.meaning.push_back("A build with sanitizers finds bugs; it is several times slower and no measure of speed.");
+  }
+  if (openmp.empty()) section.meaning.push_back("Without OpenMP our own loops run on one core; oneDNN has its threads.");
+  return section;
+}
+
+void print_human(const std::vector<Section>& sections) {
+  for (const Section& section : sections) {
+    fmt::print("{}\n", section.title);
+    for (const Finding& finding : section.findings) fmt::print("  {:<20}{}\n", finding.name, finding.value);
+    for (const std::string& sentence : section.meaning) fmt::print("  -> {}\n", sentence);
+    fmt::print("\n");
+  }
+}
+
+void print_json(const std::vector<Section>& sections) {
+  OrderedJson json;
+  for (const Section& section : sections) {
+    OrderedJson& out = json[section.title];
+    for (const Finding& finding : section.findings) out[finding.name] = finding.value;
+    out["meaning"] = section.meaning;
+  }
+  fmt::print("{}\n", json.dump(1, ' ', false, OrderedJson::error_handler_t::replace));
+}
+
+int doctor(bool as_json) {
+  const std::vector<Section> sections{device_section(), machine_section(), library_section(), build_section()};
+  if (as_json) {
+    print_json(sections);
+  } else {
+    print_human(sections);
+  }
+  return exit_ok;
+}
+
+}  // namespace
+
+void add_doctor(CLI::App& app, Action& action) {
+  auto as_json = std::make_shared<bool>(false);
+  CLI::App* command = app.add_subcommand("doctor", "Tell what this machine and this build can do");
+  command->add_flag("--json", *as_json, "The same as JSON");
+  command->footer("Example:\n  frcnn doctor\n\nSend its output along when you report a problem.");
+  command->callback([&action, as_json] { action = [as_json] { return doctor(*as_json); }; });
+}
+
+}  // namespace frcnn

@@ -1,0 +1,118 @@
+// `frcnn run`: the network on a given input, without decoding or resizing an image.
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "commands.h"
+#include "detector/detector.h"
+#include "device_options.h"
+#include "dump_file.h"
+#include "frcnn/error.h"
+#include "model_io/model_file.h"
+#include "model_io/safetensors.h"
+
+namespace frcnn {
+namespace {
+
+struct RunOptions {
+  std::string model, input, output;
+  DeviceOptions device;
+};
+
+constexpr const char* run_help =
+    "BLOB is a safetensors file with f32 tensors\n"
+    "  data        [1,3,H,W]  the network's input: B, G, R planes, mean subtracted, resized\n"
+    "  im_info     [1,3]      H, W, scale (network pixels per original pixel)\n"
+    "  image_size  [1,2]      height, width of the original image; without it round(im_info / scale)\n"
+    "and maybe others, which are passed over. OUT holds every named value in network order and\n"
+    "detections [n,6] = class, score, x1, y1, x2, y2 in original pixels.\n"
+    "\n"
+    "Example: is this engine's network the one that the reference computed?\n"
+    "  frcnn run zf.safetensors reference.safetensors ours.safetensors\n"
+    "  frcnn diff reference.safetensors ours.safetensors";
+
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ","));
+}
+
+// The tensor's values, copied because a file's tensors need not be aligned. A negative dimension means any.
+std::vector<float> read_tensor(const StoredTensor& tensor, const std::vector<std::int64_t>& expected,
+                               const std::string& path) {
+  if (tensor.dtype != DType::f32) {
+    throw Error(ErrorCode::bad_file,
+                fmt::format("{}: {} is {}, expected f32", path, tensor.name, name_of(tensor.dtype)));
+  }
+  bool fits = tensor.shape.size() == expected.size();
+  std::string wanted;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    wanted += (i == 0 ? "" : ",") + (expected[i] < 0 ? std::string("any") : std::to_string(expected[i]));
+    fits = fits && (expected[i] < 0 ? tensor.shape[i] > 0 : tensor.shape[i] == expected[i]);
+  }
+  if (!fits) {
+    throw Error(ErrorCode::bad_file, fmt::format("{}: {} has shape {}, expected [{}]", path, tensor.name,
+                                                 shape_text(tensor.shape), wanted));
+  }
+  std::vector<float> values(tensor.bytes / sizeof(float));
+  std::memcpy(values.data(), tensor.data, tensor.bytes);
+  return values;
+}
+
+const StoredTensor& required(const SafetensorsFile& file, const char* name) {
+  if (const StoredTensor* tensor = file.find(name)) return *tensor;
+  throw Error(ErrorCode::bad_file, fmt::format("{}: has no tensor `{}`; `frcnn run --help` lists what it needs",
+                                               file.path(), name));
+}
+
+void check_positive(const std::vector<float>& values, const char* name, const std::string& path) {
+  for (const float value : values) {
+    if (!(std::isfinite(value) && value > 0)) {
+      throw Error(ErrorCode::bad_file, fmt::format("{}: {} holds {}, expected positive numbers", path, name, value));
+    }
+  }
+}
+
+int run(const RunOptions& options) {
+  const DetectorOptions on = detector_options(options.device);
+  const std::shared_ptr<const SafetensorsFile> file = SafetensorsFile::open(options.input);
+  const StoredTensor& data_tensor = required(*file, "data");
+  const std::vector<float> data = read_tensor(data_tensor, {1, 3, -1, -1}, options.input);
+  const std::vector<float> info = read_tensor(required(*file, "im_info"), {1, 3}, options.input);
+  check_positive(info, "im_info", options.input);
+  std::optional<std::array<float, 2>> image_size;
+  if (const StoredTensor* tensor = file->find("image_size")) {
+    const std::vector<float> size = read_tensor(*tensor, {1, 2}, options.input);
+    check_positive(size, "image_size", options.input);
+    image_size = {size[0], size[1]};
+  }
+  const std::shared_ptr<const Model> model = load_model(options.model);
+  Detector detector(model, on);
+  DetectRequest request;
+  request.want_tensors = true;
+  const DetectResult result =
+      detector.run(data, data_tensor.shape[2], data_tensor.shape[3], {info[0], info[1], info[2]}, image_size, request);
+  write_dump(options.output, result);
+  fmt::print("{}: {} values, {} proposals, {} detections\n", options.output, result.tensors.size(),
+             result.proposal_count, result.detections.size());
+  return exit_ok;
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, Action& action) {
+  auto options = std::make_shared<RunOptions>();
+  CLI::App* command = app.add_subcommand("run", "Run the network on a stored input and store every layer's output");
+  command->add_option("MODEL", options->model, "A model that `frcnn convert` wrote")->required()->type_name("");
+  command->add_option("BLOB", options->input, "The input, safetensors")->required()->type_name("");
+  command->add_option("OUT", options->output, "The outputs, safetensors")->required()->type_name("");
+  add_device_options(*command, options->device);
+  command->footer(run_help);
+  command->callback([&action, options] { action = [options] { return run(*options); }; });
+}
+
+}  // namespace frcnn
