@@ -19,7 +19,7 @@ NamedTensor detections_tensor(const DetectResult& result) {
 
 }  // namespace
 
-void write_dump(const std::string& path, const DetectResult& result) {
+void write_dump(const std::string& path, const Model& model, const DetectResult& result) {
   const NamedTensor detections = detections_tensor(result);
   std::vector<StoredTensor> stored;
   nlohmann::json order = nlohmann::json::array();
@@ -35,7 +35,7 @@ void write_dump(const std::string& path, const DetectResult& result) {
   for (const NamedTensor& tensor : result.tensors) {
     if (tensor.name != detections.name) add(tensor);
   }
-  add(detections);
+  if (model.config.kind == ModelKind::detector) add(detections);
   write_safetensors(path, stored, {{"order", order.dump()}});
 }
 

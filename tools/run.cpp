@@ -28,7 +28,7 @@ struct RunOptions {
 constexpr const char* run_help =
     "BLOB is a safetensors file with f32 tensors\n"
     "  data        [1,3,H,W]  the network's input: B, G, R planes, mean subtracted, resized\n"
-    "  im_info     [1,3]      H, W, scale (network pixels per original pixel)\n"
+    "  im_info     [1,3]      H, W, scale (network pixels per original pixel); not for a backbone\n"
     "  image_size  [1,2]      height, width of the original image; without it round(im_info / scale)\n"
     "and maybe others, which are passed over. OUT holds every named value in network order and\n"
     "detections [n,6] = class, score, x1, y1, x2, y2 in original pixels.\n"
@@ -79,26 +79,35 @@ void check_positive(const std::vector<float>& values, const char* name, const st
 
 int run(const RunOptions& options) {
   const DetectorOptions on = detector_options(options.device);
+  const std::shared_ptr<const Model> model = load_model(options.model);
   const std::shared_ptr<const SafetensorsFile> file = SafetensorsFile::open(options.input);
+  const bool is_detector = model->config.kind == ModelKind::detector;
   const StoredTensor& data_tensor = required(*file, "data");
   const std::vector<float> data = read_tensor(data_tensor, {1, 3, -1, -1}, options.input);
-  const std::vector<float> info = read_tensor(required(*file, "im_info"), {1, 3}, options.input);
-  check_positive(info, "im_info", options.input);
+  const std::int64_t height = data_tensor.shape[2], width = data_tensor.shape[3];
+  std::array<float, 3> im_info{static_cast<float>(height), static_cast<float>(width), 1.0f};
   std::optional<std::array<float, 2>> image_size;
+  if (is_detector) {
+    const std::vector<float> info = read_tensor(required(*file, "im_info"), {1, 3}, options.input);
+    check_positive(info, "im_info", options.input);
+    im_info = {info[0], info[1], info[2]};
+  }
   if (const StoredTensor* tensor = file->find("image_size")) {
     const std::vector<float> size = read_tensor(*tensor, {1, 2}, options.input);
     check_positive(size, "image_size", options.input);
     image_size = {size[0], size[1]};
   }
-  const std::shared_ptr<const Model> model = load_model(options.model);
   Detector detector(model, on);
   DetectRequest request;
   request.want_tensors = true;
-  const DetectResult result =
-      detector.run(data, data_tensor.shape[2], data_tensor.shape[3], {info[0], info[1], info[2]}, image_size, request);
-  write_dump(options.output, result);
-  fmt::print("{}: {} values, {} proposals, {} detections\n", options.output, result.tensors.size(),
-             result.proposal_count, result.detections.size());
+  const DetectResult result = detector.run(data, height, width, im_info, image_size, request);
+  write_dump(options.output, *model, result);
+  if (is_detector) {
+    fmt::print("{}: {} values, {} proposals, {} detections\n", options.output, result.tensors.size(),
+               result.proposal_count, result.detections.size());
+  } else {
+    fmt::print("{}: {} values of a backbone\n", options.output, result.tensors.size());
+  }
   return exit_ok;
 }
 
