@@ -317,7 +317,7 @@ const std::vector<Field>& fields() {
       FRCNN_FIELD(anchor_scales, numbers, , positives(v)),
       FRCNN_FIELD(rpn_min_size, number, , number(v, 0, no_bound)),
       FRCNN_FIELD(pre_nms_top_n, number, , integer(v, -1, 1'000'000'000)),
-      FRCNN_FIELD(post_nms_top_n, number, , integer(v, 1, 1'000'000)),
+      FRCNN_FIELD(post_nms_top_n, number, , integer(v, -1, 1'000'000)),
       FRCNN_FIELD(rpn_nms, number, , number(v, 0, 1)),
       FRCNN_FIELD(
           suppress, word, [](auto v) { return word(suppress_words, v); }, from_word(suppress_words, v)),
