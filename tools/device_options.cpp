@@ -1,6 +1,6 @@
 #include "device_options.h"
 
-#include "frcnn/error.h"
+#include <vector>
 
 namespace frcnn {
 
@@ -10,8 +10,8 @@ void add_device_options(CLI::App& command, DeviceOptions& options) {
       ->type_name("NAME")
       ->capture_default_str()
       ->group(group);
-  command.add_option("--precision", options.precision, "fp32; fp16 and bf16 where the device has them")
-      ->check(CLI::IsMember({"fp32", "tf32", "fp16", "bf16"}).description(""))
+  command.add_option("--precision", options.precision, "fp32, tf32x3, tf32, fp16 or bf16, where the device has them")
+      ->check(CLI::IsMember(std::vector<std::string>(precision_names.begin(), precision_names.end())).description(""))
       ->type_name("NAME")
       ->capture_default_str()
       ->group(group);
@@ -23,12 +23,9 @@ void add_device_options(CLI::App& command, DeviceOptions& options) {
 }
 
 DetectorOptions detector_options(const DeviceOptions& options) {
-  if (options.precision != name_of(Precision::fp32)) {
-    throw Error(ErrorCode::unsupported, "--precision " + options.precision + ": device " + options.device +
-                                            " of this build computes in fp32 only");
-  }
   DetectorOptions result;
   result.device = options.device;
+  result.precision = parse_precision(options.precision);
   result.threads = options.threads;
   return result;
 }

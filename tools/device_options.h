@@ -16,7 +16,6 @@ struct DeviceOptions {
 
 void add_device_options(CLI::App& command, DeviceOptions& options);
 
-// Throws Error(unsupported) for a precision that no device of this build computes in.
 DetectorOptions detector_options(const DeviceOptions& options);
 
 }  // namespace frcnn

@@ -8,6 +8,7 @@
 
 #include "detector/faster_rcnn.h"
 #include "frcnn/error.h"
+#include "graph/dtype.h"
 
 namespace frcnn {
 
@@ -89,11 +90,22 @@ std::int32_t get_int(const Executable& executable, std::string_view name) {
   return value;
 }
 
+std::vector<float> get_floats(const Executable& executable, const Value& value) {
+  std::vector<float> data(static_cast<std::size_t>(value.spec.shape.elements()));
+  if (value.spec.dtype == DType::f32) {
+    executable.get(value.name, data.data(), value.spec.bytes());
+    return data;
+  }
+  std::vector<std::byte> stored(value.spec.bytes());
+  executable.get(value.name, stored.data(), stored.size());
+  to_f32({stored.data(), value.spec.shape, value.spec.dtype}, data.data());
+  return data;
+}
+
 // The value as published: only rows that count, maps as N,C,H,W.
 NamedTensor published(const Executable& executable, const Value& value) {
   const Shape& shape = value.spec.shape;
-  NamedTensor tensor{value.name, shape, std::vector<float>(static_cast<std::size_t>(shape.elements()))};
-  executable.get(value.name, tensor.data.data(), value.spec.bytes());
+  NamedTensor tensor{value.name, shape, get_floats(executable, value)};
   if (value.count >= 0) {
     const std::int64_t rows = get_int(executable, executable.graph().value(value.count).name);
     if (shape.rank == 3) tensor.shape = Shape{shape[1], shape[2]};   // one image's detections
@@ -112,8 +124,10 @@ NamedTensor published(const Executable& executable, const Value& value) {
   return tensor;
 }
 
+bool is_real(DType dtype) { return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16; }
+
 bool has_published_floats(const Value& value) {
-  return value.role != Role::weight && value.spec.dtype == DType::f32 && !is_internal(value);
+  return value.role != Role::weight && is_real(value.spec.dtype) && !is_internal(value);
 }
 
 std::vector<std::string> names_of(const Graph& graph, bool (*wanted)(const Value&)) {
@@ -126,13 +140,11 @@ std::vector<std::string> names_of(const Graph& graph, bool (*wanted)(const Value
 // Which value of a finished run holds the first NaN or infinity, as a sentence. Values of the proposal stage may hold minus
 // infinity by design and only repeat what stands in earlier ones.
 std::string first_nonfinite(const Executable& executable) {
-  std::vector<float> data;
   for (const Value& value : executable.graph().values()) {
-    if (value.role == Role::weight || value.spec.dtype != DType::f32 || value.name.ends_with("@decoded") ||
+    if (value.role == Role::weight || !is_real(value.spec.dtype) || value.name.ends_with("@decoded") ||
         value.name.ends_with("@top"))
       continue;
-    data.resize(static_cast<std::size_t>(value.spec.shape.elements()));
-    executable.get(value.name, data.data(), value.spec.bytes());
+    const std::vector<float> data = get_floats(executable, value);
     const auto bad = std::find_if(data.begin(), data.end(), [](float x) { return !std::isfinite(x); });
     if (bad != data.end())
       return fmt::format("{}: {} at element {} of {} (NHWC); this is the first value of the network that is not finite",
@@ -145,7 +157,7 @@ std::string first_nonfinite(const Executable& executable) {
 
 Detector::Detector(std::shared_ptr<const Model> model, const DetectorOptions& options)
     : model_(std::move(model)), max_image_pixels_(options.max_image_pixels), session_([&] {
-        std::shared_ptr<Device> device = make_device(options.device, options.threads);
+        std::shared_ptr<Device> device = make_device(options.device, options.precision, options.threads);
         const SessionOptions session = session_options(*model_, *device, options);
         return Session({model_, &model_->weights}, std::move(device), session);
       }()) {}

@@ -58,6 +58,7 @@ struct DetectResult {
 
 struct DetectorOptions {
   std::string device = "auto";
+  Precision precision = Precision::fp32;
   int threads = 0;                             // CPU; <= 0: all
   std::size_t cached_plans = 16;
   std::int64_t max_image_pixels = 256LL << 20; // of an original image; bounds the arena's room for it

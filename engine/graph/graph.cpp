@@ -69,6 +69,8 @@ std::vector<ValueId> Graph::add(Op op, std::string layer, Stage stage, std::vect
 
 void Graph::keep(ValueId id) { values_[static_cast<std::size_t>(id)].kept = true; }
 
+void Graph::store_as(ValueId id, DType dtype) { values_[static_cast<std::size_t>(id)].spec.dtype = dtype; }
+
 void Graph::set_count(ValueId id, ValueId count) { values_[static_cast<std::size_t>(id)].count = count; }
 
 ValueId Graph::find(std::string_view name) const {

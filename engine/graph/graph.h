@@ -46,6 +46,7 @@ class Graph {
   ValueId add1(Op op, std::string layer, Stage stage, std::vector<ValueId> in, std::string out_name) {
     return add(std::move(op), std::move(layer), stage, std::move(in), {std::move(out_name)}).front();
   }
+  void store_as(ValueId id, DType dtype);                              // of a value that a node makes
   void keep(ValueId id);                                               // see Value::kept
   void set_count(ValueId id, ValueId count);                           // see Value::count
 

@@ -3,17 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <type_traits>
 
 #include "frcnn/error.h"
 
 namespace frcnn {
-
-std::string_view name_of(Precision precision) {
-  switch (precision) {
-    case Precision::fp32: return "fp32";
-  }
-  return "?";
-}
 
 namespace {
 
@@ -44,9 +38,33 @@ bool absorb(Op& producer, const Op& next, const FusionSupport& fusions) {
   return false;
 }
 
+// A layer of the trunk or head, which can read and write 16-bit maps.
+struct ReadsNarrow {
+  template <typename T>
+  bool operator()(const T&) const {
+    return std::is_same_v<T, Conv2d> || std::is_same_v<T, Relu> || std::is_same_v<T, Scale> || std::is_same_v<T, MaxPool> ||
+           std::is_same_v<T, Lrn> || std::is_same_v<T, Linear> || std::is_same_v<T, RoiPool> || std::is_same_v<T, RoiAlign>;
+  }
+};
+
+// Backwards, since an elementwise layer between a score and the score's reader must stay wide as well.
+void store_narrow(Graph& graph, DType storage) {
+  std::vector<char> wide(graph.values().size(), 0);
+  for (std::size_t n = graph.nodes().size(); n-- > 0;) {
+    const Node& node = graph.nodes()[n];
+    const bool passes_on = std::holds_alternative<Relu>(node.op) || std::holds_alternative<Scale>(node.op);
+    if (!std::visit(ReadsNarrow{}, node.op) || (passes_on && wide[static_cast<std::size_t>(node.out.front())]))
+      for (ValueId id : node.in) wide[static_cast<std::size_t>(id)] = 1;
+  }
+  for (const Node& node : graph.nodes()) {
+    const bool makes_map = std::visit(ReadsNarrow{}, node.op) || std::holds_alternative<Preprocess>(node.op);
+    if (makes_map && !wide[static_cast<std::size_t>(node.out.front())]) graph.store_as(node.out.front(), storage);
+  }
+}
+
 }  // namespace
 
-Graph lower(const Graph& graph, const FusionSupport& fusions, std::span<const std::string> keep) {
+Graph lower(const Graph& graph, const FusionSupport& fusions, std::span<const std::string> keep, DType storage) {
   std::vector<char> visible(graph.values().size(), 0);
   for (std::size_t i = 0; i < visible.size(); ++i) visible[i] = graph.values()[i].kept;
   for (const std::string& name : keep) {
@@ -89,6 +107,7 @@ Graph lower(const Graph& graph, const FusionSupport& fusions, std::span<const st
     const ValueId id = lowered.find(name);
     if (id >= 0) lowered.keep(id);
   }
+  if (storage != DType::f32) store_narrow(lowered, storage);
   return lowered;
 }
 

@@ -1,4 +1,4 @@
-// From the graph as published to the graph as run: fusion, and the removal of what nobody asks for.
+// From the graph as published to the graph as run: fusion, storage types, and the removal of what nobody asks for.
 #pragma once
 
 #include <span>
@@ -6,9 +6,6 @@
 #include "graph/graph.h"
 
 namespace frcnn {
-
-enum class Precision : std::uint8_t { fp32 };
-std::string_view name_of(Precision precision);
 
 // Which epilogues a device's kernels can take in. A device that lacks one gets the separate nodes.
 struct FusionSupport {
@@ -18,6 +15,9 @@ struct FusionSupport {
 
 // Fuses, and drops nodes that lead to no output and no kept value. `keep` names values that must exist when the
 // program has run (dump, diff, training): fusion stops at them. Throws Error(invalid_argument) for an unknown name.
-Graph lower(const Graph& graph, const FusionSupport& fusions, std::span<const std::string> keep);
+// With a 16-bit `storage`, values that only layers of the trunk and head read (convolution, pooling, ...) are stored so;
+// whatever reaches scores, deltas and boxes stays f32.
+Graph lower(const Graph& graph, const FusionSupport& fusions, std::span<const std::string> keep,
+            DType storage = DType::f32);
 
 }  // namespace frcnn

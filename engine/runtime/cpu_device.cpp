@@ -18,6 +18,7 @@ class CpuDevice final : public Device {
 
   std::string name() const override { return "cpu"; }
   bool is_host() const override { return true; }
+  Precision precision() const override { return Precision::fp32; }
   FusionSupport fusions() const override { return {.relu = true, .scale = true}; }
 
   Prepared prepare(const Op& op, const KernelSpec& spec) override {

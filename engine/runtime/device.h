@@ -7,6 +7,7 @@
 
 #include "graph/graph.h"
 #include "graph/lower.h"
+#include "graph/precision.h"
 #include "kernels.h"
 
 namespace frcnn {
@@ -16,6 +17,7 @@ class Device {
   virtual ~Device() = default;
   virtual std::string name() const = 0;                             // "cpu", "cuda:0"
   virtual bool is_host() const = 0;                                 // its memory is the host's
+  virtual Precision precision() const = 0;                          // of everything it prepares
   virtual FusionSupport fusions() const = 0;
   virtual Prepared prepare(const Op& op, const KernelSpec& spec) = 0;
 
@@ -33,7 +35,8 @@ class Device {
 // has. Allocations are reserved address space; pages cost memory when first touched.
 std::shared_ptr<Device> make_cpu_device(int threads = 0);
 
-// "auto", "cpu", "cuda" or "cuda:N". Throws Error(unsupported) that says why when the device is not there.
-std::shared_ptr<Device> make_device(const std::string& name, int threads = 0);
+// "auto", "cpu", "cuda" or "cuda:N". Throws Error(unsupported) that says why when the device is not there or does not
+// compute in that precision.
+std::shared_ptr<Device> make_device(const std::string& name, Precision precision = Precision::fp32, int threads = 0);
 
 }  // namespace frcnn

@@ -54,7 +54,7 @@ struct Executable::Guarded {
 
 Executable::Executable(const Graph& graph, std::span<const std::string> keep, const Weights& weights, Device& device,
                        std::shared_ptr<void> arena, std::size_t arena_bytes, Memory memory)
-    : graph_(lower(graph, device.fusions(), keep)), device_(device), arena_(std::move(arena)) {
+    : graph_(lower(graph, device.fusions(), keep, storage_of(device.precision()))), device_(device), arena_(std::move(arena)) {
   prepare(weights);
   plan_ = make_plan(graph_, workspace_bytes_);
   if (memory == Memory::guarded) {

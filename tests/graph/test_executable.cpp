@@ -104,6 +104,7 @@ TEST_CASE("guarded memory catches a kernel that writes outside its output", "[ex
    public:
     std::string name() const override { return "broken"; }
     bool is_host() const override { return true; }
+    Precision precision() const override { return Precision::fp32; }
     FusionSupport fusions() const override { return {}; }
     Prepared prepare(const Op&, const KernelSpec&) override {
       return {"broken", 0, {}, [](const KernelArgs& args) { args.out[0].as<float>()[args.out[0].shape.elements()] = 1.0f; }};

@@ -82,3 +82,22 @@ TEST_CASE("relu after scale is another function than scale after relu", "[lower]
   CHECK(lowered.nodes().size() == 2);
   CHECK(std::get<Linear>(lowered.nodes()[0].op).epilogue == Epilogue{false, -2.0f});
 }
+
+TEST_CASE("16-bit storage stops where scores begin", "[lower]") {
+  Graph g;
+  const ValueId in = g.input("in", {Shape{1, 6, 6, 2}});
+  const ValueId w1 = g.weight("a.weight", Shape{3, 2, 1, 1}), b1 = g.weight("a.bias", Shape{3});
+  const ValueId map = g.add1(Conv2d{}, "a", Stage::backbone, {in, w1, b1}, "map");
+  const ValueId w2 = g.weight("s.weight", Shape{4, 3, 1, 1}), b2 = g.weight("s.bias", Shape{4});
+  const ValueId score = g.add1(Conv2d{}, "s", Stage::rpn, {map, w2, b2}, "score");
+  const ValueId scaled = g.add1(Scale{0.5f}, "scale", Stage::rpn, {score}, "scaled");
+  g.keep(g.add1(Softmax{2}, "prob", Stage::rpn, {scaled}, "prob"));
+  const Graph narrow = lower(g, {}, {}, DType::f16);
+  const auto dtype = [&](const char* name) { return narrow.value(narrow.find(name)).spec.dtype; };
+  CHECK(dtype("in") == DType::f32);
+  CHECK(dtype("map") == DType::f16);
+  CHECK(dtype("score") == DType::f32);
+  CHECK(dtype("scaled") == DType::f32);
+  CHECK(dtype("prob") == DType::f32);
+  CHECK(dtype("a.weight") == DType::f32);
+}
