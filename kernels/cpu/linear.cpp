@@ -1,0 +1,69 @@
+// Fully connected layers through oneDNN's inner product.
+#include <memory>
+#include <string>
+
+#include "cpu/onednn.h"
+#include "frcnn/error.h"
+#include "kernels.h"
+
+namespace frcnn::cpu {
+
+namespace {
+
+using dnnl::memory;
+using Tag = memory::format_tag;
+
+// What oneDNN shall see. The weight is published with C,H,W columns, which is OIHW for the rank-4 source; the
+// primitive reads the source as H,W,C, so packing moves the columns.
+struct Problem {
+  onednn::ConvolutionMemory memory;
+  memory::desc published;
+};
+
+Problem problem_of(const KernelSpec& spec) {
+  const Shape &s = spec.in[0].shape, &w = spec.in[1].shape;
+  const memory::desc bias = onednn::f32({w[0]}, Tag::a), dst = onednn::f32({s[0], w[0]}, Tag::ab);
+  if (s.rank == 4) {
+    const memory::dims weight{w[0], s[3], s[1], s[2]};
+    return {{onednn::f32({s[0], s[3], s[1], s[2]}, Tag::nhwc), onednn::f32(weight, Tag::any), bias, dst},
+            onednn::f32(weight, Tag::oihw)};
+  }
+  const memory::dims weight{w[0], w[1]};
+  return {{onednn::f32({s[0], s[1]}, Tag::ab), onednn::f32(weight, Tag::any), bias, dst},
+          onednn::f32(weight, Tag::ab)};
+}
+
+}  // namespace
+
+Prepared prepare(const Linear& op, const KernelSpec& spec, const Settings& settings) {
+  const std::string name = "linear of " + to_string(spec.in[0].shape) + " with " + to_string(spec.in[1].shape);
+  if (spec.out[0].shape.elements() == 0) return {"plain", 0, {}, [](const KernelArgs&) {}};
+  return onednn::translated(name, [&] {
+    const onednn::ThreadScope scope(settings.threads);
+    const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+    const Problem problem = problem_of(spec);
+    const auto pd = onednn::inner_product(engine, problem.memory, op);
+    if (!pd) throw Error(ErrorCode::unsupported, name + ": oneDNN has no implementation");
+    auto call = std::make_shared<onednn::Call>(
+        engine, dnnl::inner_product_forward(pd),
+        std::vector<std::pair<int, memory::desc>>{{DNNL_ARG_SRC, pd.src_desc()},
+                                                  {DNNL_ARG_WEIGHTS, pd.weights_desc()},
+                                                  {DNNL_ARG_BIAS, pd.bias_desc()},
+                                                  {DNNL_ARG_DST, pd.dst_desc()},
+                                                  {DNNL_ARG_SCRATCHPAD, pd.scratchpad_desc()}});
+    Prepared prepared;
+    prepared.implementation = pd.impl_info_str();
+    prepared.workspace_bytes = pd.scratchpad_desc().get_size();
+    prepared.packings.push_back(onednn::packing(1, problem.published, pd.weights_desc(), settings.threads));
+    prepared.run = [call, threads = settings.threads](const KernelArgs& args) {
+      const onednn::ThreadScope running(threads);
+      for (std::size_t i = 0; i < 3; ++i) call->bind(i, args.in[i].data);
+      call->bind(3, args.out[0].data);
+      call->bind(4, args.workspace);
+      call->execute();
+    };
+    return prepared;
+  });
+}
+
+}  // namespace frcnn::cpu

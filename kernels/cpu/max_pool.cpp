@@ -1,0 +1,57 @@
+// Max pooling by Caffe's rule: windows clipped to the map, start at -FLT_MAX, a value replaces only if it is greater
+// (so a NaN never does). Channels are innermost, which is where the loops vectorise.
+#include <algorithm>
+#include <cfloat>
+
+#include "cpu/multiversion.h"
+#include "cpu/parallel.h"
+#include "kernels.h"
+
+namespace frcnn::cpu {
+
+namespace {
+
+struct Window {
+  std::int64_t height, width, channels;   // of one source map
+  std::int64_t out_width;
+  std::int64_t kernel, stride, pad;
+};
+
+// One row of the output. `src` is the image's first element, `y` the row's index in the output.
+FRCNN_MULTIVERSION void pool_row(const Window& w, const float* src, std::int64_t y, float* dst) {
+  const std::int64_t y0 = std::max<std::int64_t>(y * w.stride - w.pad, 0);
+  const std::int64_t y1 = std::min(y * w.stride - w.pad + w.kernel, w.height);
+  for (std::int64_t x = 0; x < w.out_width; ++x, dst += w.channels) {
+    const std::int64_t x0 = std::max<std::int64_t>(x * w.stride - w.pad, 0);
+    const std::int64_t x1 = std::min(x * w.stride - w.pad + w.kernel, w.width);
+    for (std::int64_t c = 0; c < w.channels; ++c) dst[c] = -FLT_MAX;
+    for (std::int64_t sy = y0; sy < y1; ++sy) {
+      for (std::int64_t sx = x0; sx < x1; ++sx) {
+        const float* from = src + (sy * w.width + sx) * w.channels;
+        for (std::int64_t c = 0; c < w.channels; ++c) dst[c] = from[c] > dst[c] ? from[c] : dst[c];
+      }
+    }
+  }
+}
+
+}  // namespace
+
+Prepared prepare(const MaxPool& op, const KernelSpec& spec, const Settings& settings) {
+  const Shape &s = spec.in[0].shape, &d = spec.out[0].shape;
+  const Window window{s[1], s[2], s[3], d[2], op.kernel, op.stride, op.pad};
+  Prepared prepared;
+  prepared.implementation = "plain";
+  prepared.run = [window, rows = d[0] * d[1], out_height = d[1], threads = settings.threads](const KernelArgs& args) {
+    const float* src = args.in[0].as<const float>();
+    float* dst = args.out[0].as<float>();
+    parallel_for(rows, threads, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        const float* image = src + row / out_height * window.height * window.width * window.channels;
+        pool_row(window, image, row % out_height, dst + row * window.out_width * window.channels);
+      }
+    });
+  };
+  return prepared;
+}
+
+}  // namespace frcnn::cpu

@@ -1,0 +1,80 @@
+// The one place that knows how oneDNN 2.x and 3.x differ, and how its primitives become a Prepared.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <oneapi/dnnl/dnnl.hpp>
+
+#include "frcnn/error.h"
+#include "graph/ops.h"
+#include "kernels.h"
+
+namespace frcnn::cpu::onednn {
+
+// While one lives, oneDNN uses `threads` threads for what this thread asks of it. Primitives divide their work when
+// they are created, so one must live then, too, with the same number.
+class ThreadScope {
+ public:
+  explicit ThreadScope(int threads);
+  ~ThreadScope();
+  ThreadScope(const ThreadScope&) = delete;
+  ThreadScope& operator=(const ThreadScope&) = delete;
+
+ private:
+  int before_;
+};
+
+// Strict float32, the scratchpad given by us, and the epilogue as post-operations.
+dnnl::primitive_attr attributes(const Epilogue& epilogue);
+
+struct ConvolutionMemory {
+  dnnl::memory::desc src, weight, bias, dst;
+};
+
+// Empty (false in a condition) when no implementation takes the problem.
+dnnl::convolution_forward::primitive_desc convolution(const dnnl::engine& engine, dnnl::algorithm algorithm,
+                                                      const ConvolutionMemory& memory, const Conv2d& op);
+dnnl::inner_product_forward::primitive_desc inner_product(const dnnl::engine& engine, const ConvolutionMemory& memory,
+                                                          const Linear& op);
+
+// Everything that decides where a logical element lies in memory of this description, as text; nothing when oneDNN
+// keeps that to itself. Equal texts mean equal bytes for equal values.
+std::optional<std::string> layout_name(const dnnl::memory::desc& desc);
+
+// Input `input` of a kernel, published as `published` says, in the layout that a primitive wants. Throws
+// Error(unsupported) when the layout has no name.
+WeightPacking packing(int input, const dnnl::memory::desc& published, const dnnl::memory::desc& wanted, int threads);
+
+// A primitive and its arguments. execute() makes no allocation of ours; binding a pointer that is bound already costs
+// nothing (otherwise oneDNN 2.x writes the zero padding anew).
+class Call {
+ public:
+  Call(const dnnl::engine& engine, const dnnl::primitive& primitive,
+       const std::vector<std::pair<int, dnnl::memory::desc>>& arguments);
+  void bind(std::size_t argument, void* data);     // by position in `arguments`
+  void execute();                                  // throws Error(device)
+
+ private:
+  dnnl::primitive primitive_;
+  dnnl::stream stream_;
+  std::vector<dnnl::memory> memory_;
+  std::vector<dnnl_exec_arg_t> arguments_;
+};
+
+dnnl::memory::desc f32(const dnnl::memory::dims& dims, dnnl::memory::format_tag tag);
+
+// Runs f and turns oneDNN's exception into Error(unsupported) that starts with `what`.
+template <class F>
+auto translated(const std::string& what, F&& f) {
+  try {
+    return f();
+  } catch (const dnnl::error& error) {
+    throw Error(ErrorCode::unsupported, what + ": oneDNN: " + error.what());
+  }
+}
+
+}  // namespace frcnn::cpu::onednn
