@@ -1,0 +1,28 @@
+// Cutting a workspace into arrays.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace frcnn::cpu {
+
+// Hands out arrays one after another, each at a multiple of 64 bytes. Started at null it only counts, so the code
+// that says how much workspace a kernel needs is the code that later cuts it.
+class Carver {
+ public:
+  explicit Carver(void* base = nullptr) : base_(static_cast<std::byte*>(base)) {}
+
+  template <typename T>
+  T* take(std::int64_t count) {
+    T* array = base_ ? reinterpret_cast<T*>(base_ + used_) : nullptr;
+    used_ += (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
+    return array;
+  }
+  std::size_t used() const { return used_; }
+
+ private:
+  std::byte* base_;
+  std::size_t used_ = 0;
+};
+
+}  // namespace frcnn::cpu

@@ -1,0 +1,80 @@
+// RoI align: the mean of bilinear samples, summed in torchvision's order. Vectorised over channels; RoIs go to threads.
+#include <algorithm>
+
+#include "kernels.h"
+#include "parallel.h"
+#include "roi_cells.h"
+#include "roi_samples.h"
+
+namespace frcnn::cpu {
+namespace {
+
+struct Map {
+  const float* data;             // of one image
+  int height, width;
+  std::int64_t channels;
+  const float* cell(int y, int x) const { return data + (static_cast<std::int64_t>(y) * width + x) * channels; }
+};
+
+void add_sample(const Map& map, const AxisSample& y, const AxisSample& x, float* dst) {
+  const float *a = map.cell(y.low, x.low), *b = map.cell(y.low, x.high);
+  const float *c = map.cell(y.high, x.low), *d = map.cell(y.high, x.high);
+  const float wa = y.weight_low * x.weight_low, wb = y.weight_low * x.weight_high;
+  const float wc = y.weight_high * x.weight_low, wd = y.weight_high * x.weight_high;
+  for (std::int64_t i = 0; i < map.channels; ++i) dst[i] += wa * a[i] + wb * b[i] + wc * c[i] + wd * d[i];
+}
+
+void align_bin(const Map& map, const RoiGrid& down, const RoiGrid& across, int ph, int pw, float* dst) {
+  std::fill_n(dst, map.channels, 0.0f);
+  const SampleRange rows = samples_near_map(down, ph, map.height);
+  const SampleRange columns = samples_near_map(across, pw, map.width);
+  for (int iy = rows.begin; iy < rows.end; ++iy) {
+    const AxisSample y = axis_sample(sample_at(down, ph, iy), map.height);
+    if (!y.inside) continue;
+    for (int ix = columns.begin; ix < columns.end; ++ix) {
+      const AxisSample x = axis_sample(sample_at(across, pw, ix), map.width);
+      if (x.inside) add_sample(map, y, x, dst);
+    }
+  }
+  const auto samples = static_cast<float>(std::max<std::int64_t>(1, std::int64_t{down.grid} * across.grid));
+  for (std::int64_t i = 0; i < map.channels; ++i) dst[i] /= samples;
+}
+
+}  // namespace
+
+// A RoI whose image index names no image of the batch gives zeros, as does one with a NaN coordinate and a map
+// without cells.
+Prepared prepare(const RoiAlign& op, const KernelSpec& spec, const Settings& settings) {
+  const Shape features = spec.in[0].shape;
+  const std::int64_t count = spec.in[1].shape[0];
+  const int threads = settings.threads;
+  Prepared prepared;
+  prepared.implementation = "plain";
+  prepared.run = [op, features, count, threads](const KernelArgs& args) {
+    const std::int64_t channels = features[3], map_size = features.row();
+    const std::int64_t out_size = op.pooled_h * op.pooled_w * channels;
+    parallel_for(count, threads, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) {
+        const float* roi = args.in[1].as<const float>() + r * 5;
+        float* dst = args.out[0].as<float>() + r * out_size;
+        const std::int64_t image = roi_image(roi[0], features[0]);
+        if (image < 0 || map_size == 0) {
+          std::fill_n(dst, out_size, 0.0f);
+          continue;
+        }
+        const Map map{args.in[0].as<const float>() + image * map_size, static_cast<int>(features[1]),
+                      static_cast<int>(features[2]), channels};
+        const RoiGrid across =
+            roi_grid(roi[1], roi[3], op.spatial_scale, op.pooled_w, op.sampling_ratio, op.aligned);
+        const RoiGrid down =
+            roi_grid(roi[2], roi[4], op.spatial_scale, op.pooled_h, op.sampling_ratio, op.aligned);
+        for (int ph = 0; ph < op.pooled_h; ++ph) {
+          for (int pw = 0; pw < op.pooled_w; ++pw, dst += channels) align_bin(map, down, across, ph, pw, dst);
+        }
+      }
+    });
+  };
+  return prepared;
+}
+
+}  // namespace frcnn::cpu
