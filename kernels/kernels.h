@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "graph/ops.h"
+#include "graph/precision.h"
 #include "graph/tensor.h"
 
 namespace frcnn {
@@ -69,4 +70,36 @@ Prepared prepare(const DecodeBoxes&, const KernelSpec&, const Settings&);
 Prepared prepare(const SelectDetections&, const KernelSpec&, const Settings&);
 
 }  // namespace cpu
+
+namespace cuda {
+
+// What a kernel must know of the device and the program to choose its configuration.
+struct Settings {
+  Precision precision = Precision::fp32;
+  int multiprocessors = 1;
+  int compute_capability = 80;                 // major * 10 + minor
+  std::size_t shared_bytes = 48 << 10;         // the most dynamic shared memory a block may ask for
+};
+
+// Each lives in kernels/cuda/<op>.cu: kernels above, launchers below. Maps and fully connected rows are f32, f16 or bf16
+// (source and destination may differ where a score is made); sums are fp32; scores, deltas, boxes and counts are f32 and
+// i32 and get the same bits as on the CPU from equal inputs. A run only launches on args.stream: it neither waits nor
+// reads anything back. Two runs give the same bits.
+Prepared prepare(const Preprocess&, const KernelSpec&, const Settings&);
+Prepared prepare(const Conv2d&, const KernelSpec&, const Settings&);
+Prepared prepare(const Relu&, const KernelSpec&, const Settings&);
+Prepared prepare(const Scale&, const KernelSpec&, const Settings&);
+Prepared prepare(const MaxPool&, const KernelSpec&, const Settings&);
+Prepared prepare(const Lrn&, const KernelSpec&, const Settings&);
+Prepared prepare(const Linear&, const KernelSpec&, const Settings&);
+Prepared prepare(const Softmax&, const KernelSpec&, const Settings&);
+Prepared prepare(const DecodeProposals&, const KernelSpec&, const Settings&);
+Prepared prepare(const TopK&, const KernelSpec&, const Settings&);
+Prepared prepare(const Nms&, const KernelSpec&, const Settings&);
+Prepared prepare(const RoiPool&, const KernelSpec&, const Settings&);
+Prepared prepare(const RoiAlign&, const KernelSpec&, const Settings&);
+Prepared prepare(const DecodeBoxes&, const KernelSpec&, const Settings&);
+Prepared prepare(const SelectDetections&, const KernelSpec&, const Settings&);
+
+}  // namespace cuda
 }  // namespace frcnn

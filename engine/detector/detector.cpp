@@ -156,11 +156,12 @@ std::string first_nonfinite(const Executable& executable) {
 }  // namespace
 
 Detector::Detector(std::shared_ptr<const Model> model, const DetectorOptions& options)
-    : model_(std::move(model)), max_image_pixels_(options.max_image_pixels), session_([&] {
-        std::shared_ptr<Device> device = make_device(options.device, options.precision, options.threads);
-        const SessionOptions session = session_options(*model_, *device, options);
-        return Session({model_, &model_->weights}, std::move(device), session);
-      }()) {}
+    : Detector(std::move(model), make_device(options.device, options.precision, options.threads), options) {}
+
+Detector::Detector(std::shared_ptr<const Model> model, std::shared_ptr<Device> device, const DetectorOptions& options)
+    : model_(std::move(model)),
+      max_image_pixels_(options.max_image_pixels),
+      session_({model_, &model_->weights}, device, session_options(*model_, *device, options)) {}
 
 DetectResult Detector::detect(const ImageView& image, const DetectRequest& request) {
   if (!image.data || image.width < 1 || image.height < 1)

@@ -70,6 +70,8 @@ class Detector {
  public:
   // Reserves the arena for the largest image that the model's short_side and long_side allow.
   Detector(std::shared_ptr<const Model> model, const DetectorOptions& options);
+  // On a device made elsewhere; the options' device, precision and threads do not count.
+  Detector(std::shared_ptr<const Model> model, std::shared_ptr<Device> device, const DetectorOptions& options);
 
   // Throws Error(invalid_argument) for an empty or too large image, Error(bad_model) for a backbone model, Error(numeric)
   // naming the first value with a NaN or infinity. After the first image of a size, nothing but the result is allocated.

@@ -35,6 +35,9 @@ class Device {
 // has. Allocations are reserved address space; pages cost memory when first touched.
 std::shared_ptr<Device> make_cpu_device(int threads = 0);
 
+// CUDA device `index`. Throws Error(unsupported) that says what is missing (driver, device, compute capability 8.0).
+std::shared_ptr<Device> make_cuda_device(int index, Precision precision);
+
 // "auto", "cpu", "cuda" or "cuda:N". Throws Error(unsupported) that says why when the device is not there or does not
 // compute in that precision.
 std::shared_ptr<Device> make_device(const std::string& name, Precision precision = Precision::fp32, int threads = 0);

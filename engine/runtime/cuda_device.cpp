@@ -1,0 +1,121 @@
+// The one place of the engine that sees CUDA. Built where nvcc is, and once more against the emulator of tests/simt.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "cuda/device.h"
+#include "frcnn/error.h"
+#include "runtime/device.h"
+
+namespace frcnn {
+namespace {
+
+class CudaDevice final : public Device {
+ public:
+  CudaDevice(int index, Precision precision) : index_(index) {
+    settings_.precision = precision;
+    use();
+    settings_.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
+    settings_.compute_capability =
+        attribute(cudaDevAttrComputeCapabilityMajor) * 10 + attribute(cudaDevAttrComputeCapabilityMinor);
+    settings_.shared_bytes = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+    if (settings_.compute_capability < 80)
+      throw Error(ErrorCode::unsupported,
+                  fmt::format("{}: its compute capability is {}.{}, these kernels need 8.0 or more", name(),
+                              settings_.compute_capability / 10, settings_.compute_capability % 10));
+    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
+  }
+  ~CudaDevice() override {
+    if (stream_) cudaStreamDestroy(stream_);
+  }
+
+  std::string name() const override { return fmt::format("cuda:{}", index_); }
+  bool is_host() const override { return false; }
+  Precision precision() const override { return settings_.precision; }
+  FusionSupport fusions() const override { return {.relu = true, .scale = true}; }
+
+  Prepared prepare(const Op& op, const KernelSpec& spec) override {
+    use();
+    return std::visit([&](const auto& attributes) { return cuda::prepare(attributes, spec, settings_); }, op);
+  }
+
+  std::shared_ptr<void> allocate(std::size_t bytes) override {
+    use();
+    void* data = nullptr;
+    const cudaError_t error = cudaMalloc(&data, std::max<std::size_t>(bytes, 1));
+    if (error == cudaErrorMemoryAllocation) {
+      cudaGetLastError();   // not sticky: the device goes on
+      throw Error(ErrorCode::out_of_memory, fmt::format("{}: no room for {} bytes", name(), bytes));
+    }
+    check(error, "allocating memory");
+    return std::shared_ptr<void>(data, [index = index_](void* p) {
+      cudaSetDevice(index);
+      cudaFree(p);
+    });
+  }
+
+  void upload(void* device, const void* host, std::size_t bytes) override {
+    use();
+    check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_), "copying to the device");
+    check(cudaStreamSynchronize(stream_), "copying to the device");   // the caller may reuse its memory at once
+  }
+  void download(void* host, const void* device, std::size_t bytes) override {
+    use();
+    check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_), "copying from the device");
+    check(cudaStreamSynchronize(stream_), "copying from the device");
+  }
+  void fill(void* device, int byte, std::size_t bytes) override {
+    use();
+    check(cudaMemsetAsync(device, byte, bytes, stream_), "filling memory");
+  }
+  void synchronize() override {
+    use();
+    check(cudaStreamSynchronize(stream_), "running kernels");
+  }
+  void* stream() override {
+    use();
+    return stream_;
+  }
+  bool stages_can_be_timed() const override { return true; }
+
+ private:
+  // Makes this device the calling thread's, or says that it died: after a sticky error nothing works in the process.
+  void use() const {
+    if (dead_) throw Error(ErrorCode::device, fmt::format("{}: dead since an earlier error; restart the process to use it", name()));
+    check(cudaSetDevice(index_), "selecting the device");
+  }
+  void check(cudaError_t error, const char* doing) const {
+    if (error == cudaSuccess) return;
+    cudaGetLastError();
+    // Still there after being cleared: the context is corrupt.
+    if (cudaStreamQuery(stream_) != cudaErrorNotReady && cudaGetLastError() != cudaSuccess) dead_ = true;
+    throw Error(ErrorCode::device, fmt::format("{}: {}: {}", name(), doing, cudaGetErrorString(error)));
+  }
+  int attribute(cudaDeviceAttr which) const {
+    int value = 0;
+    check(cudaDeviceGetAttribute(&value, which, index_), "reading its attributes");
+    return value;
+  }
+
+  int index_;
+  cudaStream_t stream_ = nullptr;
+  cuda::Settings settings_;
+  mutable std::atomic<bool> dead_ = false;
+};
+
+}  // namespace
+
+std::shared_ptr<Device> make_cuda_device(int index, Precision precision) {
+  int count = 0;   // left untouched by a failing call
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) {
+    cudaGetLastError();
+    throw Error(ErrorCode::unsupported, fmt::format("cuda:{}: no usable driver ({})", index, cudaGetErrorString(error)));
+  }
+  if (index < 0 || index >= count)
+    throw Error(ErrorCode::unsupported, fmt::format("cuda:{}: this machine has {} CUDA device{}", index, count, count == 1 ? "" : "s"));
+  return std::make_shared<CudaDevice>(index, precision);
+}
+
+}  // namespace frcnn
