@@ -2,6 +2,7 @@
 // guard zones, inputs must come back unchanged, and a second run on differently filled memory must give equal bytes.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -242,16 +243,37 @@ double max_error(const A& got, const B& expected) {
   return worst;
 }
 
-// The tolerance rule: at most twice the error of a plain implementation in the same precision. That error is at least
-// the rounding of the largest result, which a lucky plain run on few numbers may miss.
+// The tolerance rule: at most twice the error of a plain implementation in the same precision. The largest error of a
+// few numbers is a matter of luck, so the comparison goes over `rounds_for` draws of small outputs; and the plain
+// error counts as at least the rounding of the largest result.
+class ErrorTally {
+ public:
+  template <class Got, class Plain, class Exact>
+  void add(const Got& got, const Plain& plain, const Exact& exact) {
+    for (const double x : exact) largest_ = std::max(largest_, std::abs(x));
+    error_ = std::max(error_, max_error(got, exact));
+    plain_error_ = std::max(plain_error_, max_error(plain, exact));
+  }
+  void check() const {
+    const double rounding = largest_ * std::numeric_limits<float>::epsilon() / 2;
+    INFO("largest error " << error_ << ", of plain loops " << plain_error_ << ", of rounding alone " << rounding);
+    CHECK(error_ <= 2 * std::max(plain_error_, rounding));
+  }
+
+ private:
+  double error_ = 0, plain_error_ = 0, largest_ = 0;
+};
+
+inline unsigned rounds_for(const Shape& out) {
+  return static_cast<unsigned>(std::clamp<std::int64_t>(1000 / std::max<std::int64_t>(out.elements(), 1), 1, 50));
+}
+
+// One draw.
 template <class Got, class Plain, class Exact>
 void check_error(const Got& got, const Plain& plain, const Exact& exact) {
-  double largest = 0;
-  for (double x : exact) largest = std::max(largest, std::abs(x));
-  const double rounding = largest * std::numeric_limits<float>::epsilon() / 2;
-  const double error = max_error(got, exact), plain_error = max_error(plain, exact);
-  CAPTURE(error, plain_error, rounding);
-  CHECK(error <= 2 * std::max(plain_error, rounding));
+  ErrorTally tally;
+  tally.add(got, plain, exact);
+  tally.check();
 }
 
 }  // namespace frcnn::test

@@ -1,0 +1,57 @@
+// Mean subtraction and bilinear resize, element by element as SPEC section 1 words it.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "graph/tensor.h"
+
+namespace frcnn::reference {
+
+// image u8 [N,H,W,3], out [N,h,w,3]. T is the precision of the interpolation: float gives the specified bits; double
+// (with the float32 weights of the rule) the exact value of the same formula.
+template <class T>
+std::vector<T> preprocess(double scale, const std::array<double, 3>& mean, const Shape& s,
+                          std::span<const std::uint8_t> image, const Shape& d) {
+  const double inv = 1.0 / scale;
+  const auto pixel = [&](std::int64_t n, std::int64_t y, std::int64_t x, std::int64_t c) {
+    const std::uint8_t level = image[static_cast<std::size_t>(((n * s[1] + y) * s[2] + x) * 3 + c)];
+    return static_cast<T>(static_cast<float>(level - mean[static_cast<std::size_t>(c)]));
+  };
+  // volatile keeps the compiler from fusing what must be rounded separately.
+  const auto mix = [](T a, T b, float w) {
+    const float rest = 1.0f - w;
+    volatile T left = a * static_cast<T>(rest);
+    volatile T right = b * static_cast<T>(w);
+    return static_cast<T>(left + right);
+  };
+  std::vector<T> out;
+  for (std::int64_t n = 0; n < d[0]; ++n)
+    for (std::int64_t y = 0; y < d[1]; ++y) {
+      const float fy = static_cast<float>((y + 0.5) * inv - 0.5);
+      const auto top = static_cast<std::int64_t>(std::floor(fy));
+      const float wy = fy - static_cast<float>(top);
+      const std::int64_t y0 = std::clamp<std::int64_t>(top, 0, s[1] - 1);
+      const std::int64_t y1 = std::clamp<std::int64_t>(top + 1, 0, s[1] - 1);
+      for (std::int64_t x = 0; x < d[2]; ++x) {
+        const float fx = static_cast<float>((x + 0.5) * inv - 0.5);
+        auto x0 = static_cast<std::int64_t>(std::floor(fx));
+        float wx = fx - static_cast<float>(x0);
+        if (x0 < 0) x0 = 0, wx = 0;
+        if (x0 >= s[2] - 1) x0 = s[2] - 1, wx = 0;
+        const std::int64_t x1 = std::min(x0 + 1, s[2] - 1);
+        for (std::int64_t c = 0; c < 3; ++c) {
+          const T above = mix(pixel(n, y0, x0, c), pixel(n, y0, x1, c), wx);
+          const T below = mix(pixel(n, y1, x0, c), pixel(n, y1, x1, c), wx);
+          out.push_back(mix(above, below, wy));
+        }
+      }
+    }
+  return out;
+}
+
+}  // namespace frcnn::reference
