@@ -255,7 +255,7 @@ std::vector<std::string> classes_from_json(const Json& json) {
   std::set<std::string> seen;
   for (const Json& item : array(json, 0, 65536)) {
     classes.push_back(text(item));
-    if (!seen.insert(classes.back()).second) throw Problem{"has " + printable(classes.back()) + " twice"};
+    if (!seen.insert(classes.back()).second) throw Problem{"must not have " + printable(classes.back()) + " twice"};
   }
   return classes;
 }
