@@ -1,0 +1,160 @@
+#include "model_io/convert/source.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <set>
+#include <string_view>
+
+#include "frcnn/error.h"
+#include "model_io/model_file.h"
+#include "model_io/safetensors.h"
+
+namespace frcnn {
+namespace {
+
+// The whole file, mapped read-only.
+class Mapping {
+ public:
+  explicit Mapping(const std::string& path) {
+    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (file < 0) fail(path, "cannot be opened");
+    struct stat status {};
+    const bool known = ::fstat(file, &status) == 0;
+    if (known && S_ISREG(status.st_mode) && status.st_size > 0) {
+      size_ = static_cast<std::size_t>(status.st_size);
+      data_ = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
+    }
+    const int error = errno;
+    ::close(file);
+    if (known && !S_ISREG(status.st_mode)) throw Error(ErrorCode::io, path + ": not a regular file");
+    if (known && size_ == 0) throw Error(ErrorCode::bad_file, path + ": the file is empty");
+    errno = error;
+    if (!known || data_ == MAP_FAILED) fail(path, "cannot be read");
+  }
+  ~Mapping() {
+    if (data_ != MAP_FAILED) ::munmap(data_, size_);
+  }
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+
+  std::span<const std::byte> bytes() const { return {static_cast<const std::byte*>(data_), size_}; }
+
+ private:
+  [[noreturn]] static void fail(const std::string& path, const char* what) {
+    throw Error(ErrorCode::io, fmt::format("{}: {}: {}", path, what, std::strerror(errno)));
+  }
+  void* data_ = MAP_FAILED;
+  std::size_t size_ = 0;
+};
+
+// By the header's JSON alone: where the length before it is damaged, its reader says so.
+bool looks_like_safetensors(std::string_view bytes) {
+  if (bytes.size() < 10 || bytes[8] != '{') return false;
+  const auto next = bytes.find_first_not_of(" \t\r\n", 9);
+  return next == std::string_view::npos || bytes[next] == '"' || bytes[next] == '}';
+}
+
+bool looks_like_text(std::string_view bytes) {
+  const std::string_view start = bytes.substr(0, 512);
+  return std::all_of(start.begin(), start.end(), [](char c) {
+    const auto u = static_cast<unsigned char>(c);
+    return u >= 0x20 ? u != 0x7f : u == '\n' || u == '\r' || u == '\t';
+  });
+}
+
+[[noreturn]] void refuse(const std::string& path, ErrorCode code, const char* what) {
+  throw Error(code, path + ": " + what);
+}
+
+// Formats that people try, each with the next step.
+void refuse_foreign(const std::string& path, std::string_view bytes) {
+  const auto starts = [&](std::string_view magic) { return bytes.substr(0, magic.size()) == magic; };
+  const bool pickle = bytes.size() > 2 && bytes[0] == '\x80' && bytes[1] >= 2 && bytes[1] <= 5;
+  if (starts("PK\x03\x04") || pickle)
+    refuse(path, ErrorCode::unsupported,
+           "a PyTorch file; those are not supported yet. Save its tensors as safetensors under the Caffe "
+           "layer names");
+  if (starts("\x89HDF\r\n\x1a\n"))
+    refuse(path, ErrorCode::unsupported, "an HDF5 file; save the network as a binary .caffemodel");
+  if (!looks_like_text(bytes)) return;
+  if (starts("version https://git-lfs"))
+    refuse(path, ErrorCode::bad_file, "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`");
+  if (bytes.find("layer") != std::string_view::npos)
+    refuse(path, ErrorCode::bad_file,
+           "a text prototxt, which holds no weights; give the .caffemodel or .safetensors, and this file "
+           "with --prototxt");
+  refuse(path, ErrorCode::bad_file, "text, neither safetensors nor a caffemodel");
+}
+
+// Old files give every array four dimensions: biases are 1x1x1xN, fully connected weights 1x1xOutxIn.
+std::vector<std::int64_t> plain_shape(std::vector<std::int64_t> shape, std::size_t rank) {
+  while (shape.size() > rank && shape.front() == 1) shape.erase(shape.begin());
+  return shape;
+}
+
+void take_blobs(Source& source) {
+  std::set<std::string> seen;
+  for (const CaffeLayer& layer : source.net->layers) {
+    if (layer.blobs.empty()) continue;
+    if (!seen.insert(layer.name).second)
+      throw Error(ErrorCode::bad_file,
+                  fmt::format("{}: two layers named {} hold weights", source.path, layer.name));
+    for (std::size_t i = 0; i < layer.blobs.size(); ++i) {
+      const CaffeBlob& blob = layer.blobs[i];
+      SourceTensor tensor;
+      tensor.file = source.path;
+      tensor.source_name = fmt::format("{} blob {}", layer.name, i);
+      tensor.name = layer.name + (i == 0 ? ".weight" : i == 1 ? ".bias" : fmt::format(".blob{}", i));
+      tensor.dtype = blob.dtype;
+      tensor.shape = i == 1 ? plain_shape(blob.shape, 1)
+                            : plain_shape(blob.shape, layer.type == "InnerProduct" ? 2 : blob.shape.size());
+      tensor.data = blob.data;
+      tensor.bytes = blob.bytes;
+      tensor.owner = blob.owner;
+      source.tensors.push_back(std::move(tensor));
+    }
+  }
+}
+
+void take_safetensors(Source& source) {
+  const auto file = SafetensorsFile::open(source.path);
+  const auto ours = file->metadata().find("frcnn");
+  source.format = ours == file->metadata().end() ? "safetensors" : "frcnn model";
+  if (ours != file->metadata().end()) source.config = config_from_json(ours->second, source.path);
+  for (const StoredTensor& stored : file->tensors()) {
+    if (stored.dtype != DType::f32 && stored.dtype != DType::f16 && stored.dtype != DType::bf16 &&
+        stored.dtype != DType::f64)
+      throw Error(ErrorCode::bad_model,
+                  fmt::format("{}: {} holds {}; a weight must hold floating-point numbers", source.path,
+                              stored.name, name_of(stored.dtype)));
+    source.tensors.push_back(
+        {source.path, stored.name, stored.name, stored.dtype, stored.shape, stored.data, stored.bytes, file});
+  }
+}
+
+}  // namespace
+
+Source read_source(const std::string& path) {
+  Source source;
+  source.path = path;
+  const Mapping mapping(path);
+  const std::string_view bytes(reinterpret_cast<const char*>(mapping.bytes().data()), mapping.bytes().size());
+  if (looks_like_safetensors(bytes)) {
+    take_safetensors(source);
+    return source;
+  }
+  refuse_foreign(path, bytes.substr(0, 1 << 16));
+  source.net = parse_caffemodel(mapping.bytes(), path);
+  source.format = source.net->old_format ? "caffemodel (V1 layers)" : "caffemodel";
+  take_blobs(source);
+  return source;
+}
+
+}  // namespace frcnn
