@@ -94,6 +94,21 @@ Image oriented_bgr(const std::uint8_t* rgb, int width, int height, int orientati
   return image;
 }
 
+void check_pixels(std::int64_t width, std::int64_t height, std::int64_t max_pixels) {
+  if (width * height <= max_pixels) return;
+  throw Error(ErrorCode::bad_file, fmt::format("the image is {}x{}, {} pixels; the limit is {}", width, height,
+                                               width * height, max_pixels));
+}
+
+// stb_image refuses a large PNG without telling its size, so the header is read here first.
+void check_png_size(std::span<const std::uint8_t> bytes, std::int64_t max_pixels) {
+  if (bytes.size() < 24 || bytes[0] != 0x89 || bytes[1] != 'P' || bytes[12] != 'I' || bytes[13] != 'H') return;
+  const auto number = [&](std::size_t at) {
+    return static_cast<std::int64_t>(bytes[at] & 0x7f) << 24 | bytes[at + 1] << 16 | bytes[at + 2] << 8 | bytes[at + 3];
+  };
+  check_pixels(number(16), number(20), max_pixels);
+}
+
 }  // namespace
 
 Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name, std::int64_t max_pixels) {
@@ -103,17 +118,17 @@ Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name,
   const std::size_t for_data = 2 * bytes.size() + (std::size_t{1} << 20);   // decoders grow input copies by doubling
   int width = 0, height = 0, channels = 0;
   try {
+    check_png_size(bytes, max_pixels);
     {
       const BufferLimit limit(for_data);
       if (!stbi_info_from_memory(bytes.data(), length, &width, &height, &channels) || width < 1 || height < 1) {
+        // Asked for the header alone, stb_image tries every format and keeps the last complaint; asked to decode, it
+        // tells what is wrong with the format that this is.
+        std::free(stbi_load_from_memory(bytes.data(), length, &width, &height, &channels, 3));
         throw Error(ErrorCode::bad_file, decoder_message());
       }
     }
-    const std::int64_t pixels = static_cast<std::int64_t>(width) * height;
-    if (pixels > max_pixels) {
-      throw Error(ErrorCode::bad_file,
-                  fmt::format("the image is {}x{}, {} pixels; the limit is {}", width, height, pixels, max_pixels));
-    }
+    check_pixels(width, height, max_pixels);
     // Four channels of 16 bits are the most that a pixel takes; a progressive JPEG pads each side to whole blocks. The
     // factor 2 leaves room for interlaced PNG, whose seven passes have a filter byte in every row.
     const std::size_t for_pixels = (static_cast<std::size_t>(width) + 64) * (static_cast<std::size_t>(height) + 64) * 8 * 2;
