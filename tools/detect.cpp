@@ -14,6 +14,7 @@
 #include "commands.h"
 #include "detector/detector.h"
 #include "device_options.h"
+#include "draw.h"
 #include "dump_file.h"
 #include "frcnn/error.h"
 #include "image_list.h"
@@ -22,9 +23,6 @@
 #include "model_io/image_file.h"
 #include "model_io/model_file.h"
 #include "progress.h"
-#if __has_include("draw.h")
-#include "draw.h"
-#endif
 
 namespace frcnn {
 namespace {
@@ -206,9 +204,7 @@ class DetectRun {
 
   void keep(const std::string& path, Found found) {
     if (!options_.draw.empty()) {
-#if __has_include("draw.h")
       draw_detections(found.image, found.labelled.detections);
-#endif
       write_png(names_.next(path), found.image);
     }
     if (!options_.dump.empty()) write_dump(options_.dump, *model_, found.result);
