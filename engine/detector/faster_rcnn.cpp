@@ -139,8 +139,7 @@ Graph build_graph(const Model& model, const GraphRequest& request) {
   else
     rois = build.proposals(features, im_info);
   build.head(features, rois, im_info, image_size);
-  for (ValueId id : rois)
-    if (graph.value(id).role == Role::temp) graph.keep(id);
+  for (ValueId id : rois) graph.keep(id);
   return graph;
 }
 

@@ -86,6 +86,9 @@ Graph rebuild(const Graph& from, std::vector<Node> nodes) {
     std::for_each(node.in.begin(), node.in.end(), use);
     std::for_each(node.out.begin(), node.out.end(), use);
   }
+  // An input that the caller wants to read back stays, although no node reads it (the scores of given RoIs).
+  for (std::size_t i = 0; i < used.size(); ++i)
+    if (from.values()[i].kept && from.values()[i].role == Role::input) used[i] = 1;
   // A count may point at a value that no remaining node touches; then the rows all count.
   std::vector<ValueId> renumbered(used.size(), -1);
   Graph graph;

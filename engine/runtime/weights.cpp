@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -21,6 +23,16 @@ TensorView as_f32(const TensorView& view, std::vector<float>& copy) {
   else
     to_f32(view, copy.data());
   return {copy.data(), view.shape, DType::f32};
+}
+
+// A NaN in a layer before a ReLU would vanish there without a trace, so it is found here, once per weight.
+void check_finite(const TensorView& published, const std::string& name, const std::string& source) {
+  const float* begin = published.as<const float>();
+  const float* end = begin + published.shape.elements();
+  const float* bad = std::find_if(begin, end, [](float x) { return !std::isfinite(x); });
+  if (bad != end)
+    throw Error(ErrorCode::numeric, fmt::format("{}: {}: {} at element {} of {}; a weight must be finite", source, name, *bad,
+                                                bad - begin, to_string(published.shape)));
 }
 
 }  // namespace
@@ -45,6 +57,7 @@ std::shared_ptr<const void> Weights::packed(const std::string& name, const Weigh
   {
     std::vector<float> converted;
     const TensorView published = as_f32(weight.view, converted);
+    check_finite(published, name, source_);
     if (device.is_host()) {
       packing.pack(published, memory.get());
     } else {

@@ -31,6 +31,7 @@ class Weights {
   const std::string& source() const { return source_; }    // the file's name, for messages
 
   // The device's copy of `name` in `packing`'s layout, packed at the first request and shared from then on.
+  // Throws Error(numeric) naming the weight when it holds a NaN or an infinity.
   std::shared_ptr<const void> packed(const std::string& name, const WeightPacking& packing, Device& device) const;
   std::size_t packed_bytes() const;                        // over all devices and layouts
 
