@@ -1,9 +1,9 @@
-// Boxes in float32: the exponential, decoding, clipping and overlap that every device shares, so that the same bits
-// come out everywhere. Boxes are inclusive corners x1,y1,x2,y2 (width = x2 - x1 + 1). Plain inline functions; nvcc
-// compiles them for both sides. Nothing here allocates, throws or holds state.
+// Boxes in float32: the exponential, decoding, clipping and overlap that every device shares, so that the
+// same bits come out everywhere. Boxes are inclusive corners x1,y1,x2,y2 (width = x2 - x1 + 1). Plain inline
+// functions; nvcc compiles them for both sides. Nothing here allocates, throws or holds state.
 //
-// Every operation is one IEEE rounding. Host code must be built without contraction (-ffp-contract=off, which the
-// project sets); on the device the wrappers below keep the compiler from fusing a product into a sum.
+// Every operation is one IEEE rounding. Host code must be built without contraction (-ffp-contract=off, which
+// the project sets); on the device the wrappers below keep the compiler from fusing a product into a sum.
 #pragma once
 
 #include <cstdint>
@@ -51,23 +51,23 @@ FRCNN_HD inline float from_bits(std::uint32_t b) {
 // Neither NaN nor an infinity.
 FRCNN_HD inline bool is_finite(float x) { return (ieee::bits(x) & 0x7F800000u) != 0x7F800000u; }
 
-// e^x, at most 1 ulp from the true value everywhere: denormal results included, +infinity above log(FLT_MAX), zero
-// below log of half the smallest denormal, NaN for NaN. The libraries' expf differ from each other in the last bit,
-// which would move boxes between devices; this one is defined by its operations.
+// e^x, at most 1 ulp from the true value everywhere: denormal results included, +infinity above log(FLT_MAX),
+// zero below log of half the smallest denormal, NaN for NaN. The libraries' expf differ from each other in
+// the last bit, which would move boxes between devices; this one is defined by its operations.
 //
-// x = k ln2 + r with |r| <= ln2/2. ln2 is split so that k * ln2_high is exact (7 trailing zero bits and more, |k| <=
-// 150); what the subtraction of the low part rounds away is carried in `lost`. e^r = 1 + r + r^2 p(r).
+// x = k ln2 + r with |r| <= ln2/2. ln2 is split so that k * ln2_high is exact (7 trailing zero bits and more,
+// |k| <= 150); what the subtraction of the low part rounds away is carried in `lost`. e^r = 1 + r + r^2 p(r).
 FRCNN_HD inline float exp_f32(float x) {
   using namespace ieee;
   constexpr float log2_e = 0x1.715476p+0f, ln2_high = 0x1.62e400p-1f, ln2_low = 0x1.7f7d1cp-20f;
-  constexpr float round_to_integer = 0x1.8p23f;         // adding and subtracting it rounds to the nearest integer
+  constexpr float round_to_integer = 0x1.8p23f;  // adding and subtracting it rounds to the nearest integer
   if (x > 0x1.62e42ep+6f) return from_bits(0x7F800000u);
   if (x < -104.0f) return 0.0f;
   if (x != x) return x;
   const float k = sub(add(mul(x, log2_e), round_to_integer), round_to_integer);
   const float high = sub(x, mul(k, ln2_high)), low = mul(k, ln2_low);
   const float r = sub(high, low), lost = sub(sub(high, r), low);
-  float p = 0x1.6b6be8p-10f;                            // fitted to the interval; near 1/720, 1/120, 1/24, 1/6
+  float p = 0x1.6b6be8p-10f;  // fitted to the interval; near 1/720, 1/120, 1/24, 1/6
   p = add(mul(p, r), 0x1.122f22p-7f);
   p = add(mul(p, r), 0x1.55568ap-5f);
   p = add(mul(p, r), 0x1.5554a4p-3f);
@@ -79,8 +79,9 @@ FRCNN_HD inline float exp_f32(float x) {
   return mul(mul(y, first), from_bits(static_cast<std::uint32_t>(rest + 127) << 23));
 }
 
-// The box that `delta` = dx,dy,dw,dh makes of `from`: width w' = exp(dw) w around the centre dx w + cx. As in the
-// release the right edge is cx' + w'/2, without the -1 that would mirror the width, and dw, dh are not clamped.
+// The box that `delta` = dx,dy,dw,dh makes of `from`: width w' = exp(dw) w around the centre dx w + cx. As in
+// the release the right edge is cx' + w'/2, without the -1 that would mirror the width, and dw, dh are not
+// clamped.
 FRCNN_HD inline Box decode(const Box& from, float dx, float dy, float dw, float dh) {
   using namespace ieee;
   const float w = add(sub(from.x2, from.x1), 1.0f), h = add(sub(from.y2, from.y1), 1.0f);
@@ -112,8 +113,9 @@ FRCNN_HD inline float area(const Box& box) {
   return ieee::mul(ieee::add(ieee::sub(box.x2, box.x1), 1.0f), ieee::add(ieee::sub(box.y2, box.y1), 1.0f));
 }
 
-// Overlap of two boxes of known areas: 0 where they do not meet. Symmetric bit for bit. With an inverted box (zero or
-// negative area) the value means nothing but is the same on every device; it may be NaN, which no threshold passes.
+// Overlap of two boxes of known areas: 0 where they do not meet. Symmetric bit for bit. With an inverted box
+// (zero or negative area) the value means nothing but is the same on every device; it may be NaN, which no
+// threshold passes.
 FRCNN_HD inline float iou(const Box& a, float area_a, const Box& b, float area_b) {
   using namespace ieee;
   const float x1 = a.x1 > b.x1 ? a.x1 : b.x1, y1 = a.y1 > b.y1 ? a.y1 : b.y1;

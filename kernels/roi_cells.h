@@ -19,8 +19,8 @@ struct CellRange {
   int begin, end;
 };
 
-// round(v * spatial_scale), half away from zero. Coordinates are limited to 2^29 cells either way so that no later
-// sum leaves an int; NaN counts as 0. No map is that large, so only malformed RoIs are touched.
+// round(v * spatial_scale), half away from zero. Coordinates are limited to 2^29 cells either way so that no
+// later sum leaves an int; NaN counts as 0. No map is that large, so only malformed RoIs are touched.
 FRCNN_HD inline int roi_cell(float v, float spatial_scale) {
   constexpr float limit = 536870912.0f;
   const float cell = roundf(ieee::mul(v, spatial_scale));

@@ -38,7 +38,7 @@ FRCNN_HD inline RoiGrid roi_grid(float first, float last, float spatial_scale, i
   const float shift = aligned ? 0.5f : 0.0f;
   const float start = sub(mul(first, spatial_scale), shift), end = sub(mul(last, spatial_scale), shift);
   float size = sub(end, start);
-  if (!aligned && !(size > 1.0f)) size = 1.0f;
+  if (!aligned && size < 1.0f) size = 1.0f;  // NaN stays, and then no point is inside
   const float bin = div(size, static_cast<float>(pooled));
   return {start, bin, sampling_ratio > 0 ? sampling_ratio : to_int(ceilf(bin), 0, 1 << 24)};
 }
@@ -46,11 +46,12 @@ FRCNN_HD inline RoiGrid roi_grid(float first, float last, float spatial_scale, i
 FRCNN_HD inline float sample_at(const RoiGrid& roi, int bin_index, int sample) {
   using namespace ieee;
   const float bin_start = add(roi.start, mul(static_cast<float>(bin_index), roi.bin));
-  return add(bin_start, div(mul(add(static_cast<float>(sample), 0.5f), roi.bin), static_cast<float>(roi.grid)));
+  return add(bin_start,
+             div(mul(add(static_cast<float>(sample), 0.5f), roi.bin), static_cast<float>(roi.grid)));
 }
 
-// A RoI may reach far beyond the map and then has many points there; with adaptive sampling they are about a cell
-// apart, so the points worth visiting are few and found by division, with two to spare against rounding.
+// A RoI may reach far beyond the map and then has many points there; with adaptive sampling they are about a
+// cell apart, so the points worth visiting are few and found by division, with two to spare against rounding.
 FRCNN_HD inline SampleRange samples_near_map(const RoiGrid& roi, int bin_index, int cells) {
   if (roi.grid <= 64 || !(roi.bin > 0.0f)) return {0, roi.grid};
   const float bin_start = roi.start + static_cast<float>(bin_index) * roi.bin;

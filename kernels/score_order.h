@@ -11,10 +11,10 @@ namespace frcnn {
 // Whether an entry takes part at all: not filtered out (minus infinity) and not NaN.
 FRCNN_HD inline bool takes_part(float score) { return score > -std::numeric_limits<float>::infinity(); }
 
-// Keys in ascending order are scores in descending order, equal scores by ascending index. -0 equals +0. The score
-// must not be NaN. index_of() gets the index back.
+// Keys in ascending order are scores in descending order, equal scores by ascending index. -0 equals +0. The
+// score must not be NaN. index_of() gets the index back.
 FRCNN_HD inline std::uint64_t rank_key(float score, std::uint32_t index) {
-  const std::uint32_t bits = ieee::bits(ieee::add(score, 0.0f));         // -0 + 0 is +0
+  const std::uint32_t bits = ieee::bits(ieee::add(score, 0.0f));  // -0 + 0 is +0
   // Floats order like sign-magnitude integers; this makes them order like unsigned ones, largest first.
   const std::uint32_t descending = (bits & 0x80000000u) ? bits : ~(bits | 0x80000000u);
   return (static_cast<std::uint64_t>(descending) << 32) | index;

@@ -25,7 +25,8 @@ void check_positive(const std::vector<double>& values, const char* what) {
   if (values.empty()) throw Error(ErrorCode::bad_model, std::string(what) + ": the list is empty");
   for (double v : values) {
     if (!(v > 0) || !std::isfinite(v)) {
-      throw Error(ErrorCode::bad_model, std::string(what) + ": " + std::to_string(v) + " is not a positive number");
+      throw Error(ErrorCode::bad_model,
+                  std::string(what) + ": " + std::to_string(v) + " is not a positive number");
     }
   }
 }

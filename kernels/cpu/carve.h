@@ -6,8 +6,8 @@
 
 namespace frcnn::cpu {
 
-// Hands out arrays one after another, each at a multiple of 64 bytes. Started at null it only counts, so the code
-// that says how much workspace a kernel needs is the code that later cuts it.
+// Hands out arrays one after another, each at a multiple of 64 bytes. Started at null it only counts, so the
+// code that says how much workspace a kernel needs is the code that later cuts it.
 class Carver {
  public:
   explicit Carver(void* base = nullptr) : base_(static_cast<std::byte*>(base)) {}

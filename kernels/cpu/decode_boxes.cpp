@@ -1,5 +1,5 @@
-// Class boxes in pixels of the original image (SPEC section 7, steps 1 and 2). Rows behind an image's count are decoded
-// like any other; nobody reads them.
+// Class boxes in pixels of the original image (SPEC section 7, steps 1 and 2). Rows behind an image's count
+// are decoded like any other; nobody reads them.
 #include "box_math.h"
 #include "kernels.h"
 #include "parallel.h"
@@ -7,7 +7,8 @@
 namespace frcnn::cpu {
 
 Prepared prepare(const DecodeBoxes&, const KernelSpec& spec, const Settings& settings) {
-  const std::int64_t rows = spec.in[0].shape[0], classes = spec.in[1].shape[1] / 4, batch = spec.in[2].shape[0];
+  const std::int64_t rows = spec.in[0].shape[0], classes = spec.in[1].shape[1] / 4,
+                     batch = spec.in[2].shape[0];
   const std::int64_t per_image = batch > 0 ? rows / batch : 0;
   const int threads = settings.threads;
   Prepared prepared;

@@ -1,4 +1,5 @@
-// Anchors -> clipped, filtered candidate boxes (SPEC section 5, steps 1 to 3). One pass over the two RPN maps.
+// Anchors -> clipped, filtered candidate boxes (SPEC section 5, steps 1 to 3). One pass over the two RPN
+// maps.
 #include <algorithm>
 #include <limits>
 
@@ -14,13 +15,13 @@ struct Sizes {
   std::int64_t batch, height, width, anchors;
 };
 
-// An image of a batch and where its padding begins. The blob of a batch is as large as its largest image, so an
-// image has padding in a direction exactly if another one is larger there; then anchors whose centre lies at or
-// beyond its own edge are dropped. A single image, or a batch of equal sizes, drops none, although its map may
-// overhang the image by a cell.
+// An image of a batch and where its padding begins. The blob of a batch is as large as its largest image, so
+// an image has padding in a direction exactly if another one is larger there; then anchors whose centre lies
+// at or beyond its own edge are dropped. A single image, or a batch of equal sizes, drops none, although its
+// map may overhang the image by a cell.
 struct ImageLimits {
   float height, width, min_side;
-  float drop_y, drop_x;          // centres at or beyond these are in the padding; infinity: no padding
+  float drop_y, drop_x;  // centres at or beyond these are in the padding; infinity: no padding
 };
 
 ImageLimits limits_of(const float* im_info, std::int64_t batch, std::int64_t image, float min_size) {
@@ -47,11 +48,12 @@ bool decode_row(const DecodeProposals& op, const ImageLimits& limits, std::int64
       const Box anchor{base[0] + shift_x, base[1] + shift_y, base[2] + shift_x, base[3] + shift_y};
       const float* d = deltas + (x * anchors + a) * 4;
       const float score = prob[x * 2 * anchors + anchors + a];
-      const bool finite = is_finite(score) && is_finite(d[0]) && is_finite(d[1]) && is_finite(d[2]) && is_finite(d[3]);
+      const bool finite =
+          is_finite(score) && is_finite(d[0]) && is_finite(d[1]) && is_finite(d[2]) && is_finite(d[3]);
       nonfinite |= !finite;
       const Box box = clip(decode(anchor, d[0], d[1], d[2], d[3]), limits.height, limits.width);
-      const bool padding = 0.5f * (anchor.x1 + anchor.x2) >= limits.drop_x ||
-                           0.5f * (anchor.y1 + anchor.y2) >= limits.drop_y;
+      const bool padding =
+          0.5f * (anchor.x1 + anchor.x2) >= limits.drop_x || 0.5f * (anchor.y1 + anchor.y2) >= limits.drop_y;
       boxes[x * anchors + a] = box;
       scores[x * anchors + a] = finite && !padding && is_at_least(box, limits.min_side)
                                     ? score
@@ -79,7 +81,7 @@ Prepared prepare(const DecodeProposals& op, const KernelSpec& spec, const Settin
     const float* im_info = args.in[2].as<const float>();
     auto* boxes = args.out[0].as<Box>();
     auto* scores = args.out[1].as<float>();
-    const std::int64_t row = s.width * s.anchors;          // anchors in one row of cells
+    const std::int64_t row = s.width * s.anchors;  // anchors in one row of cells
     parallel_for(s.batch * s.height, threads, [&](std::int64_t begin, std::int64_t end, int chunk) {
       for (std::int64_t i = begin; i < end; ++i) {
         const ImageLimits limits = limits_of(im_info, s.batch, i / s.height, op.min_size);

@@ -1,4 +1,5 @@
-// Greedy suppression's list of survivors, laid out so that one candidate is compared with many of them at once.
+// Greedy suppression's list of survivors, laid out so that one candidate is compared with many of them at
+// once.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +11,8 @@
 
 namespace frcnn::cpu {
 
-// Arrays of coordinates in blocks of `lanes`; the unused lanes of the last block have area NaN, whose overlap passes
-// no threshold, so every comparison runs over whole blocks. The memory is the caller's.
+// Arrays of coordinates in blocks of `lanes`; the unused lanes of the last block have area NaN, whose overlap
+// passes no threshold, so every comparison runs over whole blocks. The memory is the caller's.
 class KeptBoxes {
  public:
   KeptBoxes(Carver& memory, std::int64_t capacity) {

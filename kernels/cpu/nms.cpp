@@ -1,5 +1,5 @@
-// Greedy suppression of sorted boxes. Each candidate meets the survivors so far, never the other way round, so the work
-// is at most candidates x max_out overlaps and stops with the last survivor wanted.
+// Greedy suppression of sorted boxes. Each candidate meets the survivors so far, never the other way round,
+// so the work is at most candidates x max_out overlaps and stops with the last survivor wanted.
 #include <algorithm>
 
 #include "carve.h"
@@ -50,10 +50,11 @@ Prepared prepare(const Nms& op, const KernelSpec& spec, const Settings& settings
       for (int i = 0; i < chunk; ++i) KeptBoxes(memory, capacity);
       KeptBoxes kept(memory, capacity);
       for (std::int64_t n = begin; n < end; ++n) {
-        const std::int64_t count = std::clamp<std::int64_t>(args.in[2].as<const std::int32_t>()[n], 0, entries);
+        const std::int64_t count =
+            std::clamp<std::int64_t>(args.in[2].as<const std::int32_t>()[n], 0, entries);
         args.out[2].as<std::int32_t>()[n] =
-            suppress(op, args.in[0].as<const Box>() + n * entries, args.in[1].as<const float>() + n * entries, count,
-                     static_cast<float>(n), capacity, kept, args.out[0].as<Roi>() + n * capacity,
+            suppress(op, args.in[0].as<const Box>() + n * entries, args.in[1].as<const float>() + n * entries,
+                     count, static_cast<float>(n), capacity, kept, args.out[0].as<Roi>() + n * capacity,
                      args.out[1].as<float>() + n * capacity);
       }
     });

@@ -1,4 +1,5 @@
-// RoI align: the mean of bilinear samples, summed in torchvision's order. Vectorised over channels; RoIs go to threads.
+// RoI align: the mean of bilinear samples, summed in torchvision's order. Vectorised over channels; RoIs go
+// to threads.
 #include <algorithm>
 
 #include "kernels.h"
@@ -10,10 +11,12 @@ namespace frcnn::cpu {
 namespace {
 
 struct Map {
-  const float* data;             // of one image
+  const float* data;  // of one image
   int height, width;
   std::int64_t channels;
-  const float* cell(int y, int x) const { return data + (static_cast<std::int64_t>(y) * width + x) * channels; }
+  const float* cell(int y, int x) const {
+    return data + (static_cast<std::int64_t>(y) * width + x) * channels;
+  }
 };
 
 void add_sample(const Map& map, const AxisSample& y, const AxisSample& x, float* dst) {
@@ -42,8 +45,8 @@ void align_bin(const Map& map, const RoiGrid& down, const RoiGrid& across, int p
 
 }  // namespace
 
-// A RoI whose image index names no image of the batch gives zeros, as does one with a NaN coordinate and a map
-// without cells.
+// A RoI whose image index names no image of the batch gives zeros, as does one with a NaN coordinate and a
+// map without cells.
 Prepared prepare(const RoiAlign& op, const KernelSpec& spec, const Settings& settings) {
   const Shape features = spec.in[0].shape;
   const std::int64_t count = spec.in[1].shape[0];

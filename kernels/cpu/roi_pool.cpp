@@ -1,4 +1,5 @@
-// RoI max pooling. A cell's channels lie together, so the maximum runs over vectors of channels; RoIs go to threads.
+// RoI max pooling. A cell's channels lie together, so the maximum runs over vectors of channels; RoIs go to
+// threads.
 #include <algorithm>
 #include <limits>
 
@@ -10,7 +11,7 @@ namespace frcnn::cpu {
 namespace {
 
 struct Map {
-  const float* data;             // of one image
+  const float* data;  // of one image
   std::int64_t width, channels;
 };
 
@@ -19,7 +20,8 @@ constexpr std::int64_t lanes = 32;
 
 // dst[0..n) = the largest of the cells' channels from `first` on. Strictly larger wins, so a NaN never does.
 template <bool whole>
-void max_block(const Map& map, CellRange rows, CellRange columns, std::int64_t first, std::int64_t n, float* dst) {
+void max_block(const Map& map, CellRange rows, CellRange columns, std::int64_t first, std::int64_t n,
+               float* dst) {
   float best[lanes];
   for (float& b : best) b = -std::numeric_limits<float>::max();
   if constexpr (whole) n = lanes;

@@ -1,5 +1,5 @@
-// From class scores and class boxes to detections (SPEC section 7, steps 3 and 4): threshold, suppression within each
-// class, and the cap per image. Images go to different threads.
+// From class scores and class boxes to detections (SPEC section 7, steps 3 and 4): threshold, suppression
+// within each class, and the cap per image. Images go to different threads.
 #include <algorithm>
 #include <functional>
 #include <limits>
@@ -16,7 +16,7 @@ namespace frcnn::cpu {
 namespace {
 
 struct Sizes {
-  std::int64_t batch, per_image, classes, box_classes, capacity;   // box_classes 1: one box for every class
+  std::int64_t batch, per_image, classes, box_classes, capacity;  // box_classes 1: one box for every class
 };
 
 // A survivor of its class's suppression. Survivors are listed in the order of the output.
@@ -34,22 +34,26 @@ static_assert(sizeof(Detection) == 6 * sizeof(float));
 // One thread's part of the workspace.
 struct Scratch {
   std::int32_t* nonfinite;
-  std::uint64_t* keys;           // candidates of one class
+  std::uint64_t* keys;  // candidates of one class
   KeptBoxes kept;
   Survivor* survivors;
-  float* scores;                 // of the survivors, to be reordered freely
+  float* scores;  // of the survivors, to be reordered freely
 
   Scratch(Carver& memory, const Sizes& s)
-      : nonfinite(memory.take<std::int32_t>(1)), keys(memory.take<std::uint64_t>(s.per_image)),
-        kept(memory, s.per_image), survivors(memory.take<Survivor>(s.per_image * (s.classes - 1))),
+      : nonfinite(memory.take<std::int32_t>(1)),
+        keys(memory.take<std::uint64_t>(s.per_image)),
+        kept(memory, s.per_image),
+        survivors(memory.take<Survivor>(s.per_image * (s.classes - 1))),
         scores(memory.take<float>(s.per_image * (s.classes - 1))) {}
 };
 
 struct Image {
-  const float* prob;             // [rois, classes]
-  const float* boxes;            // [rois, box_classes, 4]
-  std::int64_t rois;             // valid ones
-  float score(const Sizes& s, std::int64_t roi, std::int64_t label) const { return prob[roi * s.classes + label]; }
+  const float* prob;   // [rois, classes]
+  const float* boxes;  // [rois, box_classes, 4]
+  std::int64_t rois;   // valid ones
+  float score(const Sizes& s, std::int64_t roi, std::int64_t label) const {
+    return prob[roi * s.classes + label];
+  }
   Box box(const Sizes& s, std::int64_t roi, std::int64_t label) const {
     const float* b = boxes + (roi * s.box_classes + (s.box_classes == 1 ? 0 : label)) * 4;
     return {b[0], b[1], b[2], b[3]};
@@ -57,12 +61,13 @@ struct Image {
 };
 
 // Appends the survivors of one class behind the `total` there are; returns the new total.
-std::int64_t suppress_class(const SelectDetections& op, const Sizes& s, const Image& image, std::int64_t label,
-                            std::int64_t total, Scratch& scratch) {
+std::int64_t suppress_class(const SelectDetections& op, const Sizes& s, const Image& image,
+                            std::int64_t label, std::int64_t total, Scratch& scratch) {
   std::int64_t candidates = 0;
   for (std::int64_t r = 0; r < image.rois; ++r) {
     const float score = image.score(s, r, label);
-    if (score > op.score_threshold) scratch.keys[candidates++] = rank_key(score, static_cast<std::uint32_t>(r));
+    if (score > op.score_threshold)
+      scratch.keys[candidates++] = rank_key(score, static_cast<std::uint32_t>(r));
   }
   std::sort(scratch.keys, scratch.keys + candidates);
   scratch.kept.clear();
@@ -130,9 +135,11 @@ Prepared prepare(const SelectDetections& op, const KernelSpec& spec, const Setti
       op.keep_ties || op.max_detections <= 0 ? most : std::min(most, op.max_detections);
   if (s.capacity < needed) {
     throw Error(ErrorCode::invalid_argument, "select_detections: room for " + std::to_string(s.capacity) +
-                                                 " detections per image, " + std::to_string(needed) + " are possible");
+                                                 " detections per image, " + std::to_string(needed) +
+                                                 " are possible");
   }
-  const std::int64_t chunks = std::clamp<std::int64_t>(settings.threads, 1, std::max<std::int64_t>(s.batch, 1));
+  const std::int64_t chunks =
+      std::clamp<std::int64_t>(settings.threads, 1, std::max<std::int64_t>(s.batch, 1));
   Carver carver;
   for (std::int64_t i = 0; i < chunks; ++i) Scratch(carver, s);
   Prepared prepared;
@@ -147,8 +154,8 @@ Prepared prepare(const SelectDetections& op, const KernelSpec& spec, const Setti
       Scratch scratch(memory, s);
       for (std::int64_t n = begin; n < end; ++n) {
         const Image image{args.in[0].as<const float>() + n * s.per_image * s.classes,
-                    args.in[1].as<const float>() + n * s.per_image * s.box_classes * 4,
-                    std::clamp<std::int64_t>(args.in[2].as<const std::int32_t>()[n], 0, s.per_image)};
+                          args.in[1].as<const float>() + n * s.per_image * s.box_classes * 4,
+                          std::clamp<std::int64_t>(args.in[2].as<const std::int32_t>()[n], 0, s.per_image)};
         *scratch.nonfinite |= has_nonfinite(image.prob, image.rois * s.classes) ||
                               has_nonfinite(image.boxes, image.rois * s.box_classes * 4);
         args.out[1].as<std::int32_t>()[n] =

@@ -1,5 +1,6 @@
-// The k best candidates of each image, in the one order of scores (score_order.h). Each candidate becomes a 64-bit
-// key whose integer order is that order, so selection and sorting compare single integers: O(M + k log k).
+// The k best candidates of each image, in the one order of scores (score_order.h). Each candidate becomes a
+// 64-bit key whose integer order is that order, so selection and sorting compare single integers: O(M + k log
+// k).
 #include <algorithm>
 #include <limits>
 #include <string>
@@ -35,10 +36,12 @@ std::int32_t select(const Box* boxes, const float* scores, std::int64_t entries,
 }  // namespace
 
 Prepared prepare(const TopK&, const KernelSpec& spec, const Settings& settings) {
-  const std::int64_t batch = spec.in[1].shape[0], entries = spec.in[1].shape[1], capacity = spec.out[1].shape[1];
+  const std::int64_t batch = spec.in[1].shape[0], entries = spec.in[1].shape[1],
+                     capacity = spec.out[1].shape[1];
   if (entries > std::numeric_limits<std::int32_t>::max()) {
-    throw Error(ErrorCode::unsupported, "top_k: " + std::to_string(entries) + " candidates per image; at most " +
-                                            std::to_string(std::numeric_limits<std::int32_t>::max()) + " are supported");
+    throw Error(ErrorCode::unsupported,
+                "top_k: " + std::to_string(entries) + " candidates per image; at most " +
+                    std::to_string(std::numeric_limits<std::int32_t>::max()) + " are supported");
   }
   const std::int64_t chunks = std::clamp<std::int64_t>(settings.threads, 1, std::max<std::int64_t>(batch, 1));
   Carver carver;
@@ -52,9 +55,9 @@ Prepared prepare(const TopK&, const KernelSpec& spec, const Settings& settings) 
       for (int i = 0; i < chunk; ++i) memory.take<std::uint64_t>(entries);
       auto* keys = memory.take<std::uint64_t>(entries);
       for (std::int64_t n = begin; n < end; ++n) {
-        args.out[2].as<std::int32_t>()[n] =
-            select(args.in[0].as<const Box>() + n * entries, args.in[1].as<const float>() + n * entries, entries,
-                   capacity, keys, args.out[0].as<Box>() + n * capacity, args.out[1].as<float>() + n * capacity);
+        args.out[2].as<std::int32_t>()[n] = select(
+            args.in[0].as<const Box>() + n * entries, args.in[1].as<const float>() + n * entries, entries,
+            capacity, keys, args.out[0].as<Box>() + n * capacity, args.out[1].as<float>() + n * capacity);
       }
     });
   };

@@ -13,7 +13,9 @@ namespace frcnn::golden {
 
 inline test::Tensor f32(const Shape& shape, const std::vector<float>& data) { return test::f32(shape, data); }
 
-inline std::vector<float> floats(const test::Tensor& t) { return {t.as<float>().begin(), t.as<float>().end()}; }
+inline std::vector<float> floats(const test::Tensor& t) {
+  return {t.as<float>().begin(), t.as<float>().end()};
+}
 inline std::vector<std::int32_t> ints(const test::Tensor& t) {
   return {t.as<std::int32_t>().begin(), t.as<std::int32_t>().end()};
 }
@@ -24,8 +26,9 @@ std::vector<T> head(const std::vector<T>& v, std::int64_t rows, std::int64_t wid
   return {v.begin(), v.begin() + static_cast<std::ptrdiff_t>(rows * width)};
 }
 
-// NMS as a detector does it: order by score (TopK), then suppress. Returns the input indices of the survivors.
-// The boxes come back by position, so an index is found through a map from each sorted row to its source.
+// NMS as a detector does it: order by score (TopK), then suppress. Returns the input indices of the
+// survivors. The boxes come back by position, so an index is found through a map from each sorted row to its
+// source.
 inline std::vector<std::int64_t> nms(const std::vector<float>& boxes, const std::vector<float>& scores,
                                      float threshold, Suppress rule) {
   const auto n = static_cast<std::int64_t>(scores.size());

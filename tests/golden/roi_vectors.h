@@ -17,7 +17,8 @@ inline void flatten(const nlohmann::json& nested, std::vector<float>& to) {
 }
 
 template <typename O>
-void check_roi_vectors(const O& op, const std::string& key, const nlohmann::json& cases, double tolerance, Tally& tally) {
+void check_roi_vectors(const O& op, const std::string& key, const nlohmann::json& cases, double tolerance,
+                       Tally& tally) {
   for (const auto& item : cases) {
     const auto& x = item.at("x").at(0);
     const auto c = static_cast<std::int64_t>(x.size()), h = static_cast<std::int64_t>(x.at(0).size()),
@@ -26,7 +27,8 @@ void check_roi_vectors(const O& op, const std::string& key, const nlohmann::json
     flatten(x, features);
     flatten(item.at("roi"), roi);
     flatten(item.at("out"), want);
-    const auto out = test::run_op(op, {f32({1, h, w, c}, nchw_to_nhwc(features, 1, c, h, w)), f32({1, 5}, roi)});
+    const auto out =
+        test::run_op(op, {f32({1, h, w, c}, nchw_to_nhwc(features, 1, c, h, w)), f32({1, 5}, roi)});
     tally.compare(key, nhwc_to_nchw(floats(out[0]), 1, c, op.pooled_h, op.pooled_w), want, tolerance);
   }
 }

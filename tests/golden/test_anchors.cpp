@@ -30,14 +30,16 @@ TEST_CASE("golden: base anchors and their shifted grid") {
     tally.equal(name[0], flat(base_anchors(coco)), golden::values(*file, name[0]));
   }
 
-  // The grid is what decoding zero deltas starts from. Decoding moves the right edge by one pixel (no -1), which is
-  // exact here, so the op itself shows the anchors when nothing is clipped or filtered on those two edges.
+  // The grid is what decoding zero deltas starts from. Decoding moves the right edge by one pixel (no -1),
+  // which is exact here, so the op itself shows the anchors when nothing is clipped or filtered on those two
+  // edges.
   DecodeProposals op;
   op.base_anchors = base;
   op.feat_stride = static_cast<float>(golden::number(*file, "feat_stride"));
   op.min_size = 0;
   for (const auto& name : golden::matching(*file, R"(shifted_(\d+)x(\d+))")) {
-    const std::int64_t h = std::stoll(name[1]), w = std::stoll(name[2]), a = static_cast<std::int64_t>(base.size());
+    const std::int64_t h = std::stoll(name[1]), w = std::stoll(name[2]),
+                       a = static_cast<std::int64_t>(base.size());
     const float height = 16.0f * static_cast<float>(h), width = 16.0f * static_cast<float>(w);
     const auto out = test::run_op(op, {golden::f32({1, h, w, 2 * a}, std::vector<float>(h * w * 2 * a, 0.5f)),
                                        golden::f32({1, h, w, 4 * a}, std::vector<float>(h * w * 4 * a, 0.0f)),
@@ -60,7 +62,7 @@ TEST_CASE("golden: the published nine anchors") {
   golden::Tally tally("published anchors");
   for (const auto& [key, entry] : json.items()) {
     if (key.rfind("anchors_", 0) != 0) continue;
-    std::vector<float> want;                              // the list is 1-based
+    std::vector<float> want;  // the list is 1-based
     for (const auto& box : entry.at("matlab_1based")) {
       for (const auto& v : box) want.push_back(v.get<float>() - 1);
     }

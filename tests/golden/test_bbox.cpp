@@ -35,8 +35,8 @@ TEST_CASE("golden: decoding and clipping") {
     tally.compare("inv" + name[1], decoded, golden::values(*file, "inv" + name[1]), 1e-5, 1e-5);
     tally.compare("clip" + name[1], clipped, golden::values(*file, "clip" + name[1]), 1e-5, 1e-5);
     if (file->find("inv" + name[1] + "_f64")) {
-      tally.compare("inv" + name[1] + "_f64", decoded, golden::values<double>(*file, "inv" + name[1] + "_f64"), 1e-5,
-                    1e-5);
+      tally.compare("inv" + name[1] + "_f64", decoded,
+                    golden::values<double>(*file, "inv" + name[1] + "_f64"), 1e-5, 1e-5);
     }
   }
   tally.finish();
@@ -47,11 +47,13 @@ TEST_CASE("golden: overlaps") {
   if (!file) return;
   golden::Tally tally("bbox overlaps");
   std::vector<float> got;
-  const auto boxes = boxes_of(golden::values(*file, "boxes")), queries = boxes_of(golden::values(*file, "query"));
+  const auto boxes = boxes_of(golden::values(*file, "boxes")),
+             queries = boxes_of(golden::values(*file, "query"));
   for (const Box& box : boxes) {
     for (const Box& query : queries) got.push_back(iou(box, query));
   }
-  // A degenerate pair can have no union to divide by; where the release defines 0 (no overlap), 0/0 is not a result.
+  // A degenerate pair can have no union to divide by; where the release defines 0 (no overlap), 0/0 is not a
+  // result.
   for (float& v : got) v = std::isnan(v) ? 0.0f : v;
   tally.compare("overlaps", got, golden::values<double>(*file, "overlaps"), 1e-6);
   tally.compare("overlaps_f32", got, golden::values<double>(*file, "overlaps_f32"), 1e-6);

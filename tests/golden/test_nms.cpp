@@ -16,8 +16,9 @@ TEST_CASE("golden: suppression with distinct scores") {
   if (!file) return;
   golden::Tally tally("nms");
   for (const auto& name : golden::matching(*file, R"(keep_(\d+)_t(\d+))")) {
-    const auto keep = golden::nms(golden::values(*file, "boxes_" + name[1]), golden::values(*file, "scores_" + name[1]),
-                                  threshold_of(name[2]), Suppress::above);
+    const auto keep =
+        golden::nms(golden::values(*file, "boxes_" + name[1]), golden::values(*file, "scores_" + name[1]),
+                    threshold_of(name[2]), Suppress::above);
     tally.equal(name[0], keep, golden::values<std::int64_t>(*file, name[0]));
   }
   tally.finish();
@@ -40,8 +41,9 @@ TEST_CASE("golden: an overlap of exactly the threshold") {
   if (!file) return;
   golden::Tally tally("nms exact");
   for (const auto& name : golden::matching(*file, R"(exact_keep_t(\d+)_(gt|ge))")) {
-    const auto keep = golden::nms(golden::values(*file, "exact_boxes"), golden::values(*file, "exact_scores"),
-                                  threshold_of(name[1]), name[2] == "gt" ? Suppress::above : Suppress::at_or_above);
+    const auto keep =
+        golden::nms(golden::values(*file, "exact_boxes"), golden::values(*file, "exact_scores"),
+                    threshold_of(name[1]), name[2] == "gt" ? Suppress::above : Suppress::at_or_above);
     tally.equal(name[0], keep, golden::values<std::int64_t>(*file, name[0]));
   }
   tally.finish();
@@ -73,7 +75,8 @@ TEST_CASE("golden: published suppression vectors") {
     for (const auto& box : entry.at("boxes")) {
       for (std::size_t k = 0; k < 4; ++k) boxes.push_back(box.at(k).get<float>() - (k < 2 ? 0.0f : 1.0f));
     }
-    const auto keep = golden::nms(boxes, entry.at("scores").get<std::vector<float>>(), std::stof(match[1]), Suppress::above);
+    const auto keep = golden::nms(boxes, entry.at("scores").get<std::vector<float>>(), std::stof(match[1]),
+                                  Suppress::above);
     tally.equal(key, keep, entry.at("keep").get<std::vector<std::int64_t>>());
   }
   tally.finish();

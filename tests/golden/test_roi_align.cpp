@@ -18,7 +18,8 @@ TEST_CASE("golden: RoI align") {
     op.sampling_ratio = std::stoi(match[2]);
     const auto out = test::run_op_any_threads(
         op, {golden::f32({shape[0], shape[2], shape[3], shape[1]}, features), golden::f32({count, 5}, rois)});
-    tally.compare(match[0], golden::nhwc_to_nchw(golden::floats(out[0]), count, shape[1], op.pooled_h, op.pooled_w),
+    tally.compare(match[0],
+                  golden::nhwc_to_nchw(golden::floats(out[0]), count, shape[1], op.pooled_h, op.pooled_w),
                   golden::values(*file, match[0]), 1e-4);
   }
   tally.finish();
@@ -45,7 +46,8 @@ TEST_CASE("golden: published RoI align vectors") {
     const std::string name = aligned ? "aligned_true" : "aligned_false";
     std::vector<float> want;
     golden::flatten(ramp.at(name), want);
-    const RoiAlign op{ramp.at("out_size").at(0), ramp.at("out_size").at(1), 1.0f, ramp.at("sampling_ratio"), aligned};
+    const RoiAlign op{ramp.at("out_size").at(0), ramp.at("out_size").at(1), 1.0f, ramp.at("sampling_ratio"),
+                      aligned};
     const auto out = test::run_op(op, {golden::f32({1, 5, 5, 1}, features), golden::f32({1, 5}, roi)});
     tally.compare(name, golden::floats(out[0]), want, 1e-5);
   }

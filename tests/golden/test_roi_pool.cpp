@@ -18,7 +18,8 @@ TEST_CASE("golden: RoI pooling") {
     const auto out = test::run_op_any_threads(
         op, {golden::f32({shape[0], shape[2], shape[3], shape[1]}, golden::nhwc(*file, features)),
              golden::f32({count, 5}, rois)});
-    tally.equal(match[0], golden::nhwc_to_nchw(golden::floats(out[0]), count, shape[1], op.pooled_h, op.pooled_w),
+    tally.equal(match[0],
+                golden::nhwc_to_nchw(golden::floats(out[0]), count, shape[1], op.pooled_h, op.pooled_w),
                 golden::values(*file, match[0]));
   }
   tally.finish();
