@@ -53,11 +53,13 @@ FRCNN_HD inline float sample_at(const RoiGrid& roi, int bin_index, int sample) {
 // A RoI may reach far beyond the map and then has many points there; with adaptive sampling they are about a
 // cell apart, so the points worth visiting are few and found by division, with two to spare against rounding.
 FRCNN_HD inline SampleRange samples_near_map(const RoiGrid& roi, int bin_index, int cells) {
+  using namespace ieee;
   if (roi.grid <= 64 || !(roi.bin > 0.0f)) return {0, roi.grid};
-  const float bin_start = roi.start + static_cast<float>(bin_index) * roi.bin;
-  const float per_cell = static_cast<float>(roi.grid) / roi.bin;
-  return {to_int((-1.0f - bin_start) * per_cell - 3.0f, 0, roi.grid),
-          to_int((static_cast<float>(cells) - bin_start) * per_cell + 3.0f, 0, roi.grid)};
+  const float bin_start = add(roi.start, mul(static_cast<float>(bin_index), roi.bin));
+  const float per_cell = div(static_cast<float>(roi.grid), roi.bin);
+  const float first = mul(sub(-1.0f, bin_start), per_cell);
+  const float last = mul(sub(static_cast<float>(cells), bin_start), per_cell);
+  return {to_int(sub(first, 3.0f), 0, roi.grid), to_int(add(last, 3.0f), 0, roi.grid)};
 }
 
 // Points up to one cell outside take the border's value; further out they add nothing.

@@ -2,14 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 
 #include "box_math.h"
 
 namespace frcnn {
 
 // Whether an entry takes part at all: not filtered out (minus infinity) and not NaN.
-FRCNN_HD inline bool takes_part(float score) { return score > -std::numeric_limits<float>::infinity(); }
+FRCNN_HD inline bool takes_part(float score) { return score > ieee::from_bits(0xFF800000u); }
 
 // Keys in ascending order are scores in descending order, equal scores by ascending index. -0 equals +0. The
 // score must not be NaN. index_of() gets the index back.
