@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "graph/tensor.h"
-#include "runtime/weights.h"
 
 namespace frcnn {
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <memory>
@@ -57,6 +58,7 @@ std::string table(const Comparison& result, const DiffOptions& options) {
     text += fmt::format("{:<{}}  {:<18} {:>10} {:>10}  {:<5}  {}\n", plain(t.name), width,
                         shape_string(t.shape_a), sized ? fmt::format("{:.3g}", t.max_abs) : "-",
                         sized ? fmt::format("{:.3g}", t.relative_l2) : "-", word(t.verdict), remark(t));
+    while (text[text.size() - 2] == ' ') text.erase(text.size() - 2, 1);
   }
   for (const auto& [names, file] :
        {std::pair{&result.only_a, &options.a}, std::pair{&result.only_b, &options.b}}) {
@@ -133,6 +135,15 @@ int diff(const DiffOptions& options) {
   return result.same() ? exit_ok : exit_bad_input;
 }
 
+// What is wrong with the text of a tolerance; empty: nothing.
+std::string tolerance_problem(const std::string& text) {
+  double value = -1;
+  const char* const end = text.data() + text.size();
+  const auto [at, error] = std::from_chars(text.data(), end, value);
+  if (error == std::errc() && at == end && std::isfinite(value) && value >= 0) return "";
+  return "must be a finite number of at least 0, it is " + printable(text);
+}
+
 }  // namespace
 
 void add_diff(CLI::App& app, Action& action) {
@@ -144,17 +155,19 @@ void add_diff(CLI::App& app, Action& action) {
   command->add_option("B", options->b, "Tensors to judge them by")->required()->type_name("B.safetensors");
   command
       ->add_option("--rtol", options->tolerance.relative, "Allowed |a-b| as a part of max|b| over the tensor")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Validator(tolerance_problem, "", "tolerance"))
+      ->type_name("NUMBER")
       ->capture_default_str();
   command->add_option("--atol", options->tolerance.absolute, "Allowed |a-b| on top of that")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Validator(tolerance_problem, "", "tolerance"))
+      ->type_name("NUMBER")
       ->capture_default_str();
   command
       ->add_option("--json", options->json,
                    "Write the comparison as JSON; - is standard output, without the table")
       ->type_name("FILE|-");
   command->footer(
-      "Tensors of equal name are compared in network order (the files' metadata entry \"order\", else the "
+      "Tensors of equal name are compared in network order (metadata entry \"order\" of A or B, else the "
       "order in A).\n"
       "An element agrees when |a-b| <= atol + rtol * max|b|; integers must be equal; NaN agrees with NaN "
       "only. Tensors\n"
