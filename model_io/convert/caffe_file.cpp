@@ -6,13 +6,12 @@
 #include <google/protobuf/text_format.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <limits>
 
 #include "frcnn/error.h"
 #include "frcnn_caffe.pb.h"
 #include "model_io/convert/wire_reader.h"
+#include "model_io/whole_file.h"
 
 namespace frcnn {
 namespace {
@@ -267,6 +266,7 @@ CaffeNet parse_caffemodel(std::span<const std::byte> bytes, const std::string& s
 CaffeNet parse_prototxt(std::string_view text, const std::string& source) {
   if (text.size() > max_prototxt_bytes)
     bad(source, fmt::format("{} bytes; a prototxt has at most {}", text.size(), max_prototxt_bytes));
+  if (text.find('\0') != std::string_view::npos) bad(source, "not text, so not a prototxt");
   check_depth(text, source);
   frcnn_caffe::Net message;
   LineOfFirstError errors;
@@ -291,16 +291,7 @@ CaffeNet parse_prototxt(std::string_view text, const std::string& source) {
 }
 
 CaffeNet read_prototxt(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error(ErrorCode::io, path + ": cannot be opened");
-  std::string text;
-  char buffer[1 << 16];
-  while (file.read(buffer, sizeof buffer) || file.gcount() > 0) {
-    text.append(buffer, static_cast<std::size_t>(file.gcount()));
-    if (text.size() > max_prototxt_bytes) bad(path, "too large for a prototxt");
-  }
-  if (file.bad() || !file.eof()) throw Error(ErrorCode::io, path + ": cannot be read");
-  return parse_prototxt(text, path);
+  return parse_prototxt(read_whole_file(path, max_prototxt_bytes), path);
 }
 
 }  // namespace frcnn

@@ -40,7 +40,7 @@ class Conversion {
     head();
     conventions();
     classes();
-    for (const auto& [key, value] : options_.sets) set_config(config_, key, value);
+    set();
     invent_biases();
     demand_missing();
     check();
@@ -257,14 +257,25 @@ class Conversion {
     if (native_) return;
     const std::string mean = fmt::format("pixel_mean={}", fmt::join(config_.pixel_mean, ","));
     if (prototxt_ || !nets_.empty()) {
-      result_.implied.push_back(
-          mean +
-          ", image scale 600/1000, proposal and detection thresholds: those of the release that "
-          "this network format belongs to");
+      const std::string release = ": of the release that this network format belongs to";
+      result_.implied.push_back(mean + release);
+      if (detector()) result_.implied.push_back("image scale, proposal and detection thresholds" + release);
     } else if (published_ || !detector()) {
       assume(mean);
     } else {
       missing_.insert("pixel_mean");
+    }
+  }
+
+  // --set has the last word, so what it replaces is neither implied nor assumed.
+  void set() {
+    for (const auto& [key, value] : options_.sets) {
+      set_config(config_, key, value);
+      const auto replaced = [start = key + "="](const std::string& line) {
+        return line.rfind(start, 0) == 0;
+      };
+      std::erase_if(result_.implied, replaced);
+      std::erase_if(result_.assumed, replaced);
     }
   }
 
@@ -306,11 +317,8 @@ class Conversion {
     config_.classes = {"__background__"};
     for (std::int64_t i = 1; i < std::max<std::int64_t>(count, 2); ++i)
       config_.classes.push_back(fmt::format("class{}", i));
-    const bool set = std::any_of(options_.sets.begin(), options_.sets.end(),
-                                 [](const auto& s) { return s.first == "classes"; });
-    if (!set)
-      result_.implied.push_back(fmt::format("classes=class1 to class{}: no names were given (--classes)",
-                                            config_.classes.size() - 1));
+    result_.implied.push_back(fmt::format("classes=class1 to class{}: no names were given (--classes)",
+                                          config_.classes.size() - 1));
   }
 
   std::vector<std::string> class_list() const {
