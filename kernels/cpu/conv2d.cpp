@@ -1,7 +1,7 @@
 // Convolution through oneDNN: the direct form, or Winograd F(4x4,3x3) where that is faster and as accurate.
 //
-// Source and destination are plain NHWC for the direct form. oneDNN 2.x's Winograd takes only maps blocked by 16
-// channels, so that form reorders its source and its result, which costs 2-15 % of what it saves.
+// Source and destination are plain NHWC for the direct form. oneDNN 2.x's Winograd takes only maps blocked by
+// 16 channels, so that form reorders its source and its result, which costs 2-15 % of what it saves.
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -22,15 +22,16 @@ using PrimitiveDesc = dnnl::convolution_forward::primitive_desc;
 
 struct Problem {
   Conv2d op;
-  memory::dims src, weight, bias, dst;   // in oneDNN's order N,C,H,W and O,I,H,W
-  std::string name;                      // for messages
+  memory::dims src, weight, bias, dst;  // in oneDNN's order N,C,H,W and O,I,H,W
+  std::string name;                     // for messages
 };
 
 Problem problem_of(const Conv2d& op, const KernelSpec& spec) {
   const Shape &s = spec.in[0].shape, &w = spec.in[1].shape, &d = spec.out[0].shape;
-  Problem problem{op, {s[0], s[3], s[1], s[2]}, {w[0], w[1], w[2], w[3]}, {w[0]}, {d[0], d[3], d[1], d[2]}, {}};
-  problem.name = "conv2d of " + to_string(s) + " with " + to_string(w) + ", stride " + std::to_string(op.stride) +
-                 ", pad " + std::to_string(op.pad);
+  Problem problem{op,     {s[0], s[3], s[1], s[2]}, {w[0], w[1], w[2], w[3]},
+                  {w[0]}, {d[0], d[3], d[1], d[2]}, {}};
+  problem.name = "conv2d of " + to_string(s) + " with " + to_string(w) + ", stride " +
+                 std::to_string(op.stride) + ", pad " + std::to_string(op.pad);
   return problem;
 }
 
@@ -51,23 +52,25 @@ struct Direct {
 };
 
 Prepared direct(const Problem& p, const dnnl::engine& engine, int threads) {
-  const PrimitiveDesc pd = onednn::convolution(
-      engine, dnnl::algorithm::convolution_direct,
-      {onednn::f32(p.src, Tag::nhwc), onednn::f32(p.weight, Tag::any), onednn::f32(p.bias, Tag::a),
-       onednn::f32(p.dst, Tag::nhwc)},
-      p.op);
+  const PrimitiveDesc pd =
+      onednn::convolution(engine, dnnl::algorithm::convolution_direct,
+                          {onednn::f32(p.src, Tag::nhwc), onednn::f32(p.weight, Tag::any),
+                           onednn::f32(p.bias, Tag::a), onednn::f32(p.dst, Tag::nhwc)},
+                          p.op);
   if (!pd) throw Error(ErrorCode::unsupported, p.name + ": oneDNN has no implementation");
   const memory::desc scratch = pd.scratchpad_desc();
-  auto state = std::make_shared<Direct>(
-      Direct{onednn::Call(engine, dnnl::convolution_forward(pd),
-                          {{DNNL_ARG_SRC, pd.src_desc()}, {DNNL_ARG_WEIGHTS, pd.weights_desc()},
-                           {DNNL_ARG_BIAS, pd.bias_desc()}, {DNNL_ARG_DST, pd.dst_desc()},
-                           {DNNL_ARG_SCRATCHPAD, scratch}}),
-             threads});
+  auto state = std::make_shared<Direct>(Direct{onednn::Call(engine, dnnl::convolution_forward(pd),
+                                                            {{DNNL_ARG_SRC, pd.src_desc()},
+                                                             {DNNL_ARG_WEIGHTS, pd.weights_desc()},
+                                                             {DNNL_ARG_BIAS, pd.bias_desc()},
+                                                             {DNNL_ARG_DST, pd.dst_desc()},
+                                                             {DNNL_ARG_SCRATCHPAD, scratch}}),
+                                               threads});
   Prepared prepared;
   prepared.implementation = pd.impl_info_str();
   prepared.workspace_bytes = scratch.get_size();
-  prepared.packings.push_back(onednn::packing(1, onednn::f32(p.weight, Tag::oihw), pd.weights_desc(), threads));
+  prepared.packings.push_back(
+      onednn::packing(1, onednn::f32(p.weight, Tag::oihw), pd.weights_desc(), threads));
   prepared.run = [state](const KernelArgs& args) {
     const onednn::ThreadScope scope(state->threads);
     for (std::size_t i = 0; i < 3; ++i) state->call.bind(i, args.in[i].data);
@@ -80,18 +83,17 @@ Prepared direct(const Problem& p, const dnnl::engine& engine, int threads) {
 
 struct Winograd {
   onednn::Call block, convolve, unblock;
-  std::size_t scratch_at, src_at, dst_at;   // in the workspace
-  bool src_in_output;                       // the blocked source lies where the output will be
+  std::size_t scratch_at, src_at, dst_at;  // in the workspace
+  bool src_in_output;                      // the blocked source lies where the output will be
   int threads;
 };
 
 // Nothing when oneDNN has no Winograd form for the problem, or one that has not been measured.
 std::optional<Prepared> winograd(const Problem& p, const dnnl::engine& engine, int threads) {
-  const PrimitiveDesc pd = onednn::convolution(
-      engine, dnnl::algorithm::convolution_winograd,
-      {onednn::f32(p.src, Tag::any), onednn::f32(p.weight, Tag::any), onednn::f32(p.bias, Tag::a),
-       onednn::f32(p.dst, Tag::any)},
-      p.op);
+  const PrimitiveDesc pd = onednn::convolution(engine, dnnl::algorithm::convolution_winograd,
+                                               {onednn::f32(p.src, Tag::any), onednn::f32(p.weight, Tag::any),
+                                                onednn::f32(p.bias, Tag::a), onednn::f32(p.dst, Tag::any)},
+                                               p.op);
   constexpr std::string_view measured = "jit_wino_4x3:avx512";
   if (!pd || std::strncmp(pd.impl_info_str(), measured.data(), measured.size()) != 0) return std::nullopt;
   const memory::desc src = pd.src_desc(), dst = pd.dst_desc(), weight = pd.weights_desc();
@@ -104,20 +106,25 @@ std::optional<Prepared> winograd(const Problem& p, const dnnl::engine& engine, i
   const dnnl::reorder::primitive_desc block(engine, plain_src, engine, src, attr);
   const dnnl::reorder::primitive_desc unblock(engine, dst, engine, plain_dst, attr);
 
-  // Workspace: scratchpad (of one primitive at a time), blocked result, and the blocked source unless it fits into the
-  // output, which is not written before the convolution has read it.
+  // Workspace: scratchpad (of one primitive at a time), blocked result, and the blocked source unless it fits
+  // into the output, which is not written before the convolution has read it.
   const std::size_t scratch = std::max({pd.scratchpad_desc().get_size(), block.scratchpad_desc().get_size(),
                                         unblock.scratchpad_desc().get_size()});
   const std::size_t dst_at = padded(scratch), src_at = dst_at + padded(dst.get_size());
   const bool src_in_output = src.get_size() <= plain_dst.get_size();
   auto state = std::make_shared<Winograd>(Winograd{
-      onednn::Call(engine, dnnl::reorder(block),
-                   {{DNNL_ARG_SRC, plain_src}, {DNNL_ARG_DST, src}, {DNNL_ARG_SCRATCHPAD, block.scratchpad_desc()}}),
+      onednn::Call(
+          engine, dnnl::reorder(block),
+          {{DNNL_ARG_SRC, plain_src}, {DNNL_ARG_DST, src}, {DNNL_ARG_SCRATCHPAD, block.scratchpad_desc()}}),
       onednn::Call(engine, dnnl::convolution_forward(pd),
-                   {{DNNL_ARG_SRC, src}, {DNNL_ARG_WEIGHTS, weight}, {DNNL_ARG_BIAS, pd.bias_desc()},
-                    {DNNL_ARG_DST, dst}, {DNNL_ARG_SCRATCHPAD, pd.scratchpad_desc()}}),
-      onednn::Call(engine, dnnl::reorder(unblock),
-                   {{DNNL_ARG_SRC, dst}, {DNNL_ARG_DST, plain_dst}, {DNNL_ARG_SCRATCHPAD, unblock.scratchpad_desc()}}),
+                   {{DNNL_ARG_SRC, src},
+                    {DNNL_ARG_WEIGHTS, weight},
+                    {DNNL_ARG_BIAS, pd.bias_desc()},
+                    {DNNL_ARG_DST, dst},
+                    {DNNL_ARG_SCRATCHPAD, pd.scratchpad_desc()}}),
+      onednn::Call(
+          engine, dnnl::reorder(unblock),
+          {{DNNL_ARG_SRC, dst}, {DNNL_ARG_DST, plain_dst}, {DNNL_ARG_SCRATCHPAD, unblock.scratchpad_desc()}}),
       0, src_at, dst_at, src_in_output, threads});
 
   Prepared prepared;

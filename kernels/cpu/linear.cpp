@@ -36,7 +36,8 @@ Problem problem_of(const KernelSpec& spec) {
 }  // namespace
 
 Prepared prepare(const Linear& op, const KernelSpec& spec, const Settings& settings) {
-  const std::string name = "linear of " + to_string(spec.in[0].shape) + " with " + to_string(spec.in[1].shape);
+  const std::string name =
+      "linear of " + to_string(spec.in[0].shape) + " with " + to_string(spec.in[1].shape);
   if (spec.out[0].shape.elements() == 0) return {"plain", 0, {}, [](const KernelArgs&) {}};
   return onednn::translated(name, [&] {
     const onednn::ThreadScope scope(settings.threads);

@@ -1,5 +1,5 @@
-// Max pooling by Caffe's rule: windows clipped to the map, start at -FLT_MAX, a value replaces only if it is greater
-// (so a NaN never does). Channels are innermost, which is where the loops vectorise.
+// Max pooling by Caffe's rule: windows clipped to the map, start at -FLT_MAX, a value replaces only if it is
+// greater (so a NaN never does). Channels are innermost, which is where the loops vectorise.
 #include <algorithm>
 #include <cfloat>
 
@@ -12,7 +12,7 @@ namespace frcnn::cpu {
 namespace {
 
 struct Window {
-  std::int64_t height, width, channels;   // of one source map
+  std::int64_t height, width, channels;  // of one source map
   std::int64_t out_width;
   std::int64_t kernel, stride, pad;
 };
@@ -41,7 +41,8 @@ Prepared prepare(const MaxPool& op, const KernelSpec& spec, const Settings& sett
   const Window window{s[1], s[2], s[3], d[2], op.kernel, op.stride, op.pad};
   Prepared prepared;
   prepared.implementation = "plain";
-  prepared.run = [window, rows = d[0] * d[1], out_height = d[1], threads = settings.threads](const KernelArgs& args) {
+  prepared.run = [window, rows = d[0] * d[1], out_height = d[1],
+                  threads = settings.threads](const KernelArgs& args) {
     const float* src = args.in[0].as<const float>();
     float* dst = args.out[0].as<float>();
     parallel_for(rows, threads, [&](std::int64_t begin, std::int64_t end) {

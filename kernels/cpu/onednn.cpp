@@ -62,7 +62,7 @@ dnnl::primitive_attr attributes(const Epilogue& epilogue) {
   attr.set_post_ops(post);
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
 #if DNNL_VERSION_MAJOR >= 3 || DNNL_VERSION_MINOR >= 6
-  attr.set_fpmath_mode(dnnl::fpmath_mode::strict);   // not what the environment says
+  attr.set_fpmath_mode(dnnl::fpmath_mode::strict);  // not what the environment says
 #endif
   return attr;
 }
@@ -73,16 +73,17 @@ dnnl::convolution_forward::primitive_desc convolution(const dnnl::engine& engine
   const dnnl::memory::dims strides{op.stride, op.stride}, padding{op.pad, op.pad};
   constexpr auto kind = dnnl::prop_kind::forward_inference;
 #if DNNL_VERSION_MAJOR >= 3
-  return Forward::primitive_desc(engine, kind, algorithm, memory.src, memory.weight, memory.bias, memory.dst, strides,
-                                 padding, padding, attributes(op.epilogue), /*allow_empty=*/true);
+  return Forward::primitive_desc(engine, kind, algorithm, memory.src, memory.weight, memory.bias, memory.dst,
+                                 strides, padding, padding, attributes(op.epilogue), /*allow_empty=*/true);
 #else
-  const Forward::desc desc(kind, algorithm, memory.src, memory.weight, memory.bias, memory.dst, strides, padding, padding);
+  const Forward::desc desc(kind, algorithm, memory.src, memory.weight, memory.bias, memory.dst, strides,
+                           padding, padding);
   return Forward::primitive_desc(desc, attributes(op.epilogue), engine, /*allow_empty=*/true);
 #endif
 }
 
-dnnl::inner_product_forward::primitive_desc inner_product(const dnnl::engine& engine, const ConvolutionMemory& memory,
-                                                          const Linear& op) {
+dnnl::inner_product_forward::primitive_desc inner_product(const dnnl::engine& engine,
+                                                          const ConvolutionMemory& memory, const Linear& op) {
   using Forward = dnnl::inner_product_forward;
   constexpr auto kind = dnnl::prop_kind::forward_inference;
 #if DNNL_VERSION_MAJOR >= 3
@@ -126,7 +127,8 @@ std::optional<std::string> layout_name(const dnnl::memory::desc& desc) {
     const dnnl_wino_desc_t& w = d.format_desc.wino_desc;
     out << " winograd " << desc.get_size();
     put(out, "dims", {d.dims, rank});
-    const dnnl_dim_t form[] = {w.wino_format, w.r, w.alpha, w.ic, w.oc, w.ic_block, w.oc_block, w.ic2_block, w.oc2_block};
+    const dnnl_dim_t form[] = {w.wino_format, w.r,        w.alpha,     w.ic,       w.oc,
+                               w.ic_block,    w.oc_block, w.ic2_block, w.oc2_block};
     put(out, "form", form);
     out << " scale " << w.adj_scale;
   } else {
@@ -136,9 +138,11 @@ std::optional<std::string> layout_name(const dnnl::memory::desc& desc) {
 }
 #endif
 
-WeightPacking packing(int input, const dnnl::memory::desc& published, const dnnl::memory::desc& wanted, int threads) {
+WeightPacking packing(int input, const dnnl::memory::desc& published, const dnnl::memory::desc& wanted,
+                      int threads) {
   std::optional<std::string> name = layout_name(wanted);
-  if (!name) throw Error(ErrorCode::unsupported, "oneDNN wants weights in a layout that it does not describe");
+  if (!name)
+    throw Error(ErrorCode::unsupported, "oneDNN wants weights in a layout that it does not describe");
   WeightPacking result;
   result.input = input;
   result.layout = std::move(*name);
@@ -174,8 +178,8 @@ void Call::bind(std::size_t argument, void* data) {
 
 void Call::execute() {
   // The C function: the C++ one copies the arguments into a new vector each time.
-  dnnl_status_t status = dnnl_primitive_execute(primitive_.get(), stream_.get(), static_cast<int>(arguments_.size()),
-                                                arguments_.data());
+  dnnl_status_t status = dnnl_primitive_execute(primitive_.get(), stream_.get(),
+                                                static_cast<int>(arguments_.size()), arguments_.data());
   if (status == dnnl_success) status = dnnl_stream_wait(stream_.get());
   if (status != dnnl_success) {
     throw Error(ErrorCode::device, "oneDNN failed to run a primitive, status " + std::to_string(status));

@@ -15,8 +15,8 @@
 
 namespace frcnn::cpu::onednn {
 
-// While one lives, oneDNN uses `threads` threads for what this thread asks of it. Primitives divide their work when
-// they are created, so one must live then, too, with the same number.
+// While one lives, oneDNN uses `threads` threads for what this thread asks of it. Primitives divide their
+// work when they are created, so one must live then, too, with the same number.
 class ThreadScope {
  public:
   explicit ThreadScope(int threads);
@@ -38,25 +38,26 @@ struct ConvolutionMemory {
 // Empty (false in a condition) when no implementation takes the problem.
 dnnl::convolution_forward::primitive_desc convolution(const dnnl::engine& engine, dnnl::algorithm algorithm,
                                                       const ConvolutionMemory& memory, const Conv2d& op);
-dnnl::inner_product_forward::primitive_desc inner_product(const dnnl::engine& engine, const ConvolutionMemory& memory,
-                                                          const Linear& op);
+dnnl::inner_product_forward::primitive_desc inner_product(const dnnl::engine& engine,
+                                                          const ConvolutionMemory& memory, const Linear& op);
 
-// Everything that decides where a logical element lies in memory of this description, as text; nothing when oneDNN
-// keeps that to itself. Equal texts mean equal bytes for equal values.
+// Everything that decides where a logical element lies in memory of this description, as text; nothing when
+// oneDNN keeps that to itself. Equal texts mean equal bytes for equal values.
 std::optional<std::string> layout_name(const dnnl::memory::desc& desc);
 
 // Input `input` of a kernel, published as `published` says, in the layout that a primitive wants. Throws
 // Error(unsupported) when the layout has no name.
-WeightPacking packing(int input, const dnnl::memory::desc& published, const dnnl::memory::desc& wanted, int threads);
+WeightPacking packing(int input, const dnnl::memory::desc& published, const dnnl::memory::desc& wanted,
+                      int threads);
 
-// A primitive and its arguments. execute() makes no allocation of ours; binding a pointer that is bound already costs
-// nothing (otherwise oneDNN 2.x writes the zero padding anew).
+// A primitive and its arguments. execute() makes no allocation of ours; binding a pointer that is bound
+// already costs nothing (otherwise oneDNN 2.x writes the zero padding anew).
 class Call {
  public:
   Call(const dnnl::engine& engine, const dnnl::primitive& primitive,
        const std::vector<std::pair<int, dnnl::memory::desc>>& arguments);
-  void bind(std::size_t argument, void* data);     // by position in `arguments`
-  void execute();                                  // throws Error(device)
+  void bind(std::size_t argument, void* data);  // by position in `arguments`
+  void execute();                               // throws Error(device)
 
  private:
   dnnl::primitive primitive_;

@@ -7,9 +7,10 @@
 
 namespace frcnn::cpu {
 
-// Cuts [0, n) into min(threads, n) contiguous chunks and calls f(begin, end), or f(begin, end, chunk) if f takes three
-// numbers, once for each. The cut depends on n and threads only, never on how many threads the system grants, so a
-// kernel may own one slice of its workspace per chunk. f must not throw. Without OpenMP the chunks run one by one.
+// Cuts [0, n) into min(threads, n) contiguous chunks and calls f(begin, end), or f(begin, end, chunk) if f
+// takes three numbers, once for each. The cut depends on n and threads only, never on how many threads the
+// system grants, so a kernel may own one slice of its workspace per chunk. f must not throw. Without OpenMP
+// the chunks run one by one.
 template <class F>
 void parallel_for(std::int64_t n, int threads, F&& f) {
   if (n <= 0) return;
@@ -30,7 +31,7 @@ void parallel_for(std::int64_t n, int threads, F&& f) {
     return;
   }
 #ifdef _OPENMP
-#pragma omp parallel for num_threads(static_cast<int>(chunks)) schedule(static, 1)
+#pragma omp parallel for num_threads(static_cast <int>(chunks)) schedule(static, 1)
 #endif
   for (std::int64_t chunk = 0; chunk < chunks; ++chunk) run(chunk);
 }

@@ -1,8 +1,8 @@
 // Image to network input: mean subtraction and bilinear resize, bit for bit as SPEC section 1 states it.
 //
-// Columns are interpolated first, once per source row that an output row needs; then two such rows make the output
-// row. Index and weight tables are made when the kernel is prepared; each chunk of rows keeps its two interpolated
-// source rows in the workspace, so that enlarging interpolates every source row once.
+// Columns are interpolated first, once per source row that an output row needs; then two such rows make the
+// output row. Index and weight tables are made when the kernel is prepared; each chunk of rows keeps its two
+// interpolated source rows in the workspace, so that enlarging interpolates every source row once.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -32,9 +32,9 @@ Sample position(std::int64_t d, double inverse) {
 
 struct Plan {
   std::int64_t batch, src_height, src_width, height, width;
-  std::vector<Sample> columns;                         // offsets in bytes of a source row
-  std::vector<Sample> rows;                            // row numbers
-  std::array<std::array<float, 256>, 3> value;         // of an 8-bit level less the mean, per channel
+  std::vector<Sample> columns;                  // offsets in bytes of a source row
+  std::vector<Sample> rows;                     // row numbers
+  std::array<std::array<float, 256>, 3> value;  // of an 8-bit level less the mean, per channel
 };
 
 std::shared_ptr<const Plan> make_plan(const Preprocess& op, const Shape& src, const Shape& dst) {
@@ -55,7 +55,8 @@ std::shared_ptr<const Plan> make_plan(const Preprocess& op, const Shape& src, co
   for (std::int64_t y = 0; y < plan->height; ++y) {
     const Sample s = position(y, inverse);
     const std::int64_t last = plan->src_height - 1;
-    plan->rows.push_back({std::clamp<std::int64_t>(s.first, 0, last), std::clamp<std::int64_t>(s.second, 0, last), s.weight});
+    plan->rows.push_back(
+        {std::clamp<std::int64_t>(s.first, 0, last), std::clamp<std::int64_t>(s.second, 0, last), s.weight});
   }
   for (std::size_t c = 0; c < 3; ++c) {
     for (std::size_t level = 0; level < 256; ++level) {
@@ -112,8 +113,9 @@ class RowCache {
 Prepared prepare(const Preprocess& op, const KernelSpec& spec, const Settings& settings) {
   const std::shared_ptr<const Plan> plan = make_plan(op, spec.in[0].shape, spec.out[0].shape);
   const std::int64_t rows = plan->batch * plan->height, row = plan->width * 3;
-  const std::int64_t slice = (row + 15) / 16 * 16;   // floats: slices of two threads share no cache line
-  const int threads = static_cast<int>(std::clamp<std::int64_t>(settings.threads, 1, std::max<std::int64_t>(rows, 1)));
+  const std::int64_t slice = (row + 15) / 16 * 16;  // floats: slices of two threads share no cache line
+  const int threads =
+      static_cast<int>(std::clamp<std::int64_t>(settings.threads, 1, std::max<std::int64_t>(rows, 1)));
   Prepared prepared;
   prepared.implementation = "plain";
   prepared.workspace_bytes = static_cast<std::size_t>(2 * slice * threads) * sizeof(float);

@@ -20,8 +20,9 @@ Prepared prepare(const Scale& op, const KernelSpec& spec, const Settings& settin
                   factor = op.factor](const KernelArgs& args) {
     const float* src = args.in[0].as<const float>();
     float* dst = args.out[0].as<float>();
-    parallel_for(n, threads,
-                 [=](std::int64_t begin, std::int64_t end) { scale(src + begin, dst + begin, end - begin, factor); });
+    parallel_for(n, threads, [=](std::int64_t begin, std::int64_t end) {
+      scale(src + begin, dst + begin, end - begin, factor);
+    });
   };
   return prepared;
 }

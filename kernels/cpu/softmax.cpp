@@ -8,7 +8,8 @@ namespace frcnn::cpu {
 
 namespace {
 
-// One group of `count` values. A NaN or a plus infinity among them makes all of them NaN, so that it is noticed.
+// One group of `count` values. A NaN or a plus infinity among them makes all of them NaN, so that it is
+// noticed.
 void softmax(const float* src, float* dst, std::int64_t count, std::int64_t step) {
   float largest = src[0];
   for (std::int64_t i = 1; i < count; ++i) {

@@ -1,5 +1,5 @@
-// The forward layers of layers.safetensors, each at the tolerance its README states: 1e-5 relative plus 1e-5 absolute,
-// pooling exact.
+// The forward layers of layers.safetensors, each at the tolerance its README states: 1e-5 relative plus 1e-5
+// absolute, pooling exact.
 #include <string>
 
 #include "golden/golden.h"
@@ -24,7 +24,8 @@ Tensor activation(const SafetensorsFile& file, const std::string& name) {
 
 Tensor as_stored(const SafetensorsFile& file, const std::string& name) {
   Shape shape;
-  for (const std::int64_t d : golden::tensor(file, name).shape) shape.dim[static_cast<std::size_t>(shape.rank++)] = d;
+  for (const std::int64_t d : golden::tensor(file, name).shape)
+    shape.dim[static_cast<std::size_t>(shape.rank++)] = d;
   return test::f32(shape, golden::values(file, name));
 }
 
@@ -66,7 +67,8 @@ TEST_CASE("golden: convolutions and fully connected layers", "[golden]") {
                                  as_stored(*file, name + ".bias")};
     if (in[1].spec.shape.rank == 4) {
       const nlohmann::json geometry = golden::metadata(*file, name);
-      compare(convolutions, *file, name, Conv2d{integer(geometry, "stride"), integer(geometry, "pad"), {}}, in, tolerance);
+      compare(convolutions, *file, name, Conv2d{integer(geometry, "stride"), integer(geometry, "pad"), {}},
+              in, tolerance);
     } else {
       compare(linears, *file, name, Linear{}, in, tolerance);
     }
@@ -81,7 +83,8 @@ TEST_CASE("golden: pooling", "[golden]") {
   golden::Tally tally("pooling");
   for (const std::string& name : cases(*file, "p\\d\\w*", false)) {
     const nlohmann::json geometry = golden::metadata(*file, name);
-    const MaxPool op{integer(geometry, "kernel"), integer(geometry, "stride"), integer(geometry, "pad"), Rounding::ceil};
+    const MaxPool op{integer(geometry, "kernel"), integer(geometry, "stride"), integer(geometry, "pad"),
+                     Rounding::ceil};
     compare(tally, *file, name, op, {activation(*file, name + ".input")}, 0);
   }
   tally.finish();
@@ -111,7 +114,8 @@ TEST_CASE("golden: softmax", "[golden]") {
     const Tensor in = activation(*file, name + ".input");
     // Maps hold background and foreground of each anchor, rows the classes of one box.
     const Shape& shape = in.spec.shape;
-    compare(tally, *file, name, Softmax{shape.rank == 4 ? static_cast<int>(shape[3] / 2) : 1}, {in}, tolerance);
+    compare(tally, *file, name, Softmax{shape.rank == 4 ? static_cast<int>(shape[3] / 2) : 1}, {in},
+            tolerance);
   }
   tally.finish();
 }

@@ -16,8 +16,9 @@ struct Case {
 };
 
 std::string text(const Case& c) {
-  return "conv2d " + to_string(c.src) + " with " + to_string(c.weight) + ", stride " + std::to_string(c.stride) +
-         ", pad " + std::to_string(c.pad) + (c.relu ? ", relu" : "") + ", scale " + std::to_string(c.scale);
+  return "conv2d " + to_string(c.src) + " with " + to_string(c.weight) + ", stride " +
+         std::to_string(c.stride) + ", pad " + std::to_string(c.pad) + (c.relu ? ", relu" : "") + ", scale " +
+         std::to_string(c.scale);
 }
 
 const Case cases[] = {
@@ -54,9 +55,10 @@ TEST_CASE("conv2d: sums of small integers are exact", "[conv2d]") {
     FRCNN_CASE(text(c));
     // Winograd multiplies by fractions, so its sums are not exact; the next test holds it.
     if (c.weight[1] >= 256 && c.src[1] > 20) continue;
-    const Tensor src = integers(c.src, 7, 1), weight = integers(c.weight, 7, 2), bias = integers({c.weight[0]}, 50, 3);
-    const auto expected = reference::conv2d<double>(op_of(c), c.src, src.as<float>(), c.weight, weight.as<float>(),
-                                                    bias.as<float>());
+    const Tensor src = integers(c.src, 7, 1), weight = integers(c.weight, 7, 2),
+                 bias = integers({c.weight[0]}, 50, 3);
+    const auto expected = reference::conv2d<double>(op_of(c), c.src, src.as<float>(), c.weight,
+                                                    weight.as<float>(), bias.as<float>());
     for (const int threads : {1, 2}) {
       const std::vector<Tensor> got = run_op(op_of(c), {src, weight, bias}, threads);
       CHECK(max_error(got[0].as<float>(), expected) == 0);
@@ -68,12 +70,15 @@ TEST_CASE("conv2d: at most twice the error of plain float loops", "[conv2d]") {
   for (const Case& c : cases) {
     FRCNN_CASE(text(c));
     ErrorTally tally;
-    const Shape out = infer(op_of(c), std::vector<TensorSpec>{{c.src}, {c.weight}, {{c.weight[0]}}}, "test")[0].shape;
+    const Shape out =
+        infer(op_of(c), std::vector<TensorSpec>{{c.src}, {c.weight}, {{c.weight[0]}}}, "test")[0].shape;
     for (unsigned round = 0; round < rounds_for(out); ++round) {
-      const Tensor src = uniform(c.src, 0, 1, 3 * round + 4), weight = uniform(c.weight, -1, 1, 3 * round + 5);
+      const Tensor src = uniform(c.src, 0, 1, 3 * round + 4),
+                   weight = uniform(c.weight, -1, 1, 3 * round + 5);
       const Tensor bias = uniform({c.weight[0]}, -1, 1, 3 * round + 6);
       const auto run = [&]<class T>(T) {
-        return reference::conv2d<T>(op_of(c), c.src, src.as<float>(), c.weight, weight.as<float>(), bias.as<float>());
+        return reference::conv2d<T>(op_of(c), c.src, src.as<float>(), c.weight, weight.as<float>(),
+                                    bias.as<float>());
       };
       tally.add(run_op(op_of(c), {src, weight, bias}, 2)[0].as<float>(), run(0.0f), run(0.0));
     }
@@ -81,10 +86,14 @@ TEST_CASE("conv2d: at most twice the error of plain float loops", "[conv2d]") {
   }
 }
 
-TEST_CASE("conv2d: equal layouts are shared between image sizes, and threads alone do not change them", "[conv2d]") {
+TEST_CASE("conv2d: equal layouts are shared between image sizes, and threads alone do not change them",
+          "[conv2d]") {
   const auto layout = [](std::int64_t height, int threads) {
-    const std::vector<TensorSpec> in{{{1, height, 50, 64}}, {{64, 64, 3, 3}}, {{64}}}, out{{{1, height, 50, 64}}};
-    return cpu::prepare(Conv2d{1, 1, {true, 1.0f}}, KernelSpec{in, out}, cpu::Settings{threads}).packings.at(0).layout;
+    const std::vector<TensorSpec> in{{{1, height, 50, 64}}, {{64, 64, 3, 3}}, {{64}}},
+        out{{{1, height, 50, 64}}};
+    return cpu::prepare(Conv2d{1, 1, {true, 1.0f}}, KernelSpec{in, out}, cpu::Settings{threads})
+        .packings.at(0)
+        .layout;
   };
   CHECK(layout(38, 1) == layout(75, 1));
   CHECK(layout(38, 1) == layout(38, 2));

@@ -16,14 +16,22 @@ struct Case {
 };
 
 const Case cases[] = {
-    {{1, 1}, 1},           {{13, 49}, 21},          {{300, 64}, 84, true},        {{7, 1000}, 5, true, 0.5f},
-    {{1, 17}, 300},        {{3, 2, 5, 7}, 11},      {{300, 7, 7, 32}, 64, true},  {{5, 6, 6, 24}, 65, true, 0.5f},
-    {{2, 1, 1, 1}, 3},     {{64, 1, 9, 16}, 21},    {{1, 7, 7, 512}, 33, false, 2.0f},
+    {{1, 1}, 1},
+    {{13, 49}, 21},
+    {{300, 64}, 84, true},
+    {{7, 1000}, 5, true, 0.5f},
+    {{1, 17}, 300},
+    {{3, 2, 5, 7}, 11},
+    {{300, 7, 7, 32}, 64, true},
+    {{5, 6, 6, 24}, 65, true, 0.5f},
+    {{2, 1, 1, 1}, 3},
+    {{64, 1, 9, 16}, 21},
+    {{1, 7, 7, 512}, 33, false, 2.0f},
 };
 
 std::string text(const Case& c) {
-  return "linear " + to_string(c.src) + " to " + std::to_string(c.outputs) + (c.relu ? ", relu" : "") + ", scale " +
-         std::to_string(c.scale);
+  return "linear " + to_string(c.src) + " to " + std::to_string(c.outputs) + (c.relu ? ", relu" : "") +
+         ", scale " + std::to_string(c.scale);
 }
 
 }  // namespace
@@ -33,8 +41,10 @@ TEST_CASE("linear: sums of small integers are exact", "[linear]") {
     FRCNN_CASE(text(c));
     const Linear op{{c.relu, c.scale}};
     const Shape shape{c.outputs, c.src.row()};
-    const Tensor src = integers(c.src, 7, 1), weight = integers(shape, 7, 2), bias = integers({c.outputs}, 50, 3);
-    const auto expected = reference::linear<double>(op, c.src, src.as<float>(), shape, weight.as<float>(), bias.as<float>());
+    const Tensor src = integers(c.src, 7, 1), weight = integers(shape, 7, 2),
+                 bias = integers({c.outputs}, 50, 3);
+    const auto expected =
+        reference::linear<double>(op, c.src, src.as<float>(), shape, weight.as<float>(), bias.as<float>());
     for (const int threads : {1, 2}) {
       CHECK(max_error(run_op(op, {src, weight, bias}, threads)[0].as<float>(), expected) == 0);
     }
@@ -63,7 +73,8 @@ TEST_CASE("linear: no rows, nothing to do", "[linear]") {
   FRCNN_CASE("linear of no rows");
   for (const Shape& src : {Shape{0, 49}, Shape{0, 7, 7, 1}}) {
     const std::vector<Tensor> got =
-        run_op(Linear{{true, 1.0f}}, {Tensor({src, DType::f32}), uniform({21, 49}, -1, 1, 1), uniform({21}, -1, 1, 2)}, 2);
+        run_op(Linear{{true, 1.0f}},
+               {Tensor({src, DType::f32}), uniform({21, 49}, -1, 1, 1), uniform({21}, -1, 1, 2)}, 2);
     CHECK(got[0].spec.shape == Shape{0, 21});
   }
 }

@@ -22,7 +22,7 @@ TEST_CASE("max_pool: exact", "[max_pool]") {
       FRCNN_CASE("max_pool " + to_string(c.shape) + ", kernel " + std::to_string(c.kernel) + ", stride " +
                  std::to_string(c.stride) + ", pad " + std::to_string(c.pad) +
                  (rounding == Rounding::ceil ? ", ceil" : ", floor"));
-      const Tensor src = uniform(c.shape, -3, -1, 1);   // below zero: padding must not win
+      const Tensor src = uniform(c.shape, -3, -1, 1);  // below zero: padding must not win
       const std::vector<float> expected = reference::max_pool(op, c.shape, src.as<float>());
       const std::vector<Tensor> got = run_op_any_threads(op, {src});
       CHECK(max_error(got[0].as<float>(), expected) == 0);

@@ -16,15 +16,29 @@ struct Case {
   double scale;
 };
 
-// Enlarging, shrinking, both borders, single rows and columns, and the sizes that a 600/1000 rule makes of photographs.
+// Enlarging, shrinking, both borders, single rows and columns, and the sizes that a 600/1000 rule makes of
+// photographs.
 const Case cases[] = {
-    {{1, 1, 1, 3}, 1.0},   {{1, 1, 1, 3}, 7.0},       {{1, 1, 40, 3}, 3.0},          {{1, 40, 1, 3}, 2.5},
-    {{1, 33, 47, 3}, 1.0}, {{1, 33, 47, 3}, 2.0},     {{1, 33, 47, 3}, 0.5},         {{1, 32, 46, 3}, 0.25},
-    {{2, 13, 29, 3}, 1.7}, {{1, 90, 61, 3}, 1.0 / 3}, {{1, 75, 100, 3}, 600.0 / 375}, {{1, 120, 160, 3}, 224.0 / 480},
-    {{1, 7, 300, 3}, 0.3}, {{3, 2, 2, 3}, 10.1},      {{1, 53, 71, 3}, 1000.0 / 713},
+    {{1, 1, 1, 3}, 1.0},
+    {{1, 1, 1, 3}, 7.0},
+    {{1, 1, 40, 3}, 3.0},
+    {{1, 40, 1, 3}, 2.5},
+    {{1, 33, 47, 3}, 1.0},
+    {{1, 33, 47, 3}, 2.0},
+    {{1, 33, 47, 3}, 0.5},
+    {{1, 32, 46, 3}, 0.25},
+    {{2, 13, 29, 3}, 1.7},
+    {{1, 90, 61, 3}, 1.0 / 3},
+    {{1, 75, 100, 3}, 600.0 / 375},
+    {{1, 120, 160, 3}, 224.0 / 480},
+    {{1, 7, 300, 3}, 0.3},
+    {{3, 2, 2, 3}, 10.1},
+    {{1, 53, 71, 3}, 1000.0 / 713},
 };
 
-std::int64_t resized(std::int64_t size, double scale) { return std::llrint(static_cast<double>(size) * scale); }
+std::int64_t resized(std::int64_t size, double scale) {
+  return std::llrint(static_cast<double>(size) * scale);
+}
 
 Tensor image_of(const Shape& shape, unsigned salt) {
   Tensor image({shape, DType::u8});
@@ -33,7 +47,9 @@ Tensor image_of(const Shape& shape, unsigned salt) {
   return image;
 }
 
-std::string text(const Case& c) { return "preprocess " + to_string(c.image) + ", scale " + std::to_string(c.scale); }
+std::string text(const Case& c) {
+  return "preprocess " + to_string(c.image) + ", scale " + std::to_string(c.scale);
+}
 
 }  // namespace
 
@@ -43,7 +59,8 @@ TEST_CASE("preprocess: the specified bits", "[preprocess]") {
     const Preprocess op{c.scale, {102.9801, 115.9465, 122.7717}};
     const Tensor image = image_of(c.image, 1);
     const Shape out{c.image[0], resized(c.image[1], c.scale), resized(c.image[2], c.scale), 3};
-    const auto expected = reference::preprocess<float>(c.scale, op.mean_bgr, c.image, image.as<std::uint8_t>(), out);
+    const auto expected =
+        reference::preprocess<float>(c.scale, op.mean_bgr, c.image, image.as<std::uint8_t>(), out);
     const std::vector<Tensor> got = run_op_any_threads(op, {image});
     CHECK(got[0].spec.shape == out);
     REQUIRE(got[0].bytes.size() == expected.size() * sizeof(float));
@@ -83,7 +100,8 @@ TEST_CASE("preprocess: as cv2.resize", "[preprocess][oracle]") {
     list << '\n';
   }
   list.close();
-  const std::string command = python + " '" FRCNN_SOURCE_DIR "/tests/reference/resize_with_cv2.py' '" + pattern + "'";
+  const std::string command =
+      python + " '" FRCNN_SOURCE_DIR "/tests/reference/resize_with_cv2.py' '" + pattern + "'";
   INFO(command);
   REQUIRE(std::system(command.c_str()) == 0);
 
@@ -95,7 +113,8 @@ TEST_CASE("preprocess: as cv2.resize", "[preprocess][oracle]") {
     const std::filesystem::path file = folder / ("out" + std::to_string(index++));
     REQUIRE(std::filesystem::file_size(file) == expected.bytes.size());
     std::ifstream(file, std::ios::binary)
-        .read(reinterpret_cast<char*>(expected.bytes.data()), static_cast<std::streamsize>(expected.bytes.size()));
+        .read(reinterpret_cast<char*>(expected.bytes.data()),
+              static_cast<std::streamsize>(expected.bytes.size()));
     CHECK(max_error(got[0].as<float>(), expected.as<float>()) <= 1e-4);
   }
 }

@@ -10,8 +10,8 @@
 
 namespace frcnn::reference {
 
-// src [N,H,W,I], weight [O,I,KH,KW], bias [O] -> [N,H',W',O], every step in T: double for the truth, float for what a
-// plain implementation makes of it.
+// src [N,H,W,I], weight [O,I,KH,KW], bias [O] -> [N,H',W',O], every step in T: double for the truth, float
+// for what a plain implementation makes of it.
 template <class T>
 std::vector<T> conv2d(const Conv2d& op, const Shape& s, std::span<const float> src, const Shape& w,
                       std::span<const float> weight, std::span<const float> bias) {

@@ -14,7 +14,8 @@ namespace frcnn::reference {
 template <class T>
 std::vector<T> linear(const Linear& op, const Shape& s, std::span<const float> src, const Shape& w,
                       std::span<const float> weight, std::span<const float> bias) {
-  const std::int64_t height = s.rank == 4 ? s[1] : 1, width = s.rank == 4 ? s[2] : 1, channels = s[s.rank - 1];
+  const std::int64_t height = s.rank == 4 ? s[1] : 1, width = s.rank == 4 ? s[2] : 1,
+                     channels = s[s.rank - 1];
   std::vector<T> dst;
   for (std::int64_t r = 0; r < s[0]; ++r)
     for (std::int64_t o = 0; o < w[0]; ++o) {

@@ -15,7 +15,8 @@ namespace frcnn::reference {
 
 inline std::int64_t max_pool_size(std::int64_t in, const MaxPool& op) {
   const double steps = static_cast<double>(in + 2 * op.pad - op.kernel) / op.stride;
-  auto out = static_cast<std::int64_t>(op.rounding == Rounding::ceil ? std::ceil(steps) : std::floor(steps)) + 1;
+  auto out =
+      static_cast<std::int64_t>(op.rounding == Rounding::ceil ? std::ceil(steps) : std::floor(steps)) + 1;
   if (op.pad > 0 && (out - 1) * op.stride >= in + op.pad) --out;
   return out;
 }

@@ -12,8 +12,8 @@
 
 namespace frcnn::reference {
 
-// image u8 [N,H,W,3], out [N,h,w,3]. T is the precision of the interpolation: float gives the specified bits; double
-// (with the float32 weights of the rule) the exact value of the same formula.
+// image u8 [N,H,W,3], out [N,h,w,3]. T is the precision of the interpolation: float gives the specified bits;
+// double (with the float32 weights of the rule) the exact value of the same formula.
 template <class T>
 std::vector<T> preprocess(double scale, const std::array<double, 3>& mean, const Shape& s,
                           std::span<const std::uint8_t> image, const Shape& d) {
