@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <climits>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <string_view>
 
 #include "frcnn/error.h"
 #include "model_io/atomic_file.h"
 #include "model_io/exif.h"
+#include "model_io/jpeg_tables.h"
 #include "model_io/whole_file.h"
 
 namespace {
@@ -29,8 +31,12 @@ void* limited_realloc(void* old, std::size_t bytes) {
   throw frcnn::Error(frcnn::ErrorCode::bad_file, "an inconsistency that the decoder does not handle");
 }
 
+// stb_image copies nothing from nowhere for an empty PNG chunk, which memcpy does not allow.
+void* copy_any(void* to, const void* from, std::size_t bytes) { return bytes ? std::memcpy(to, from, bytes) : to; }
+
 }  // namespace
 
+#define memcpy(to, from, bytes) copy_any(to, from, bytes)
 #define STBI_MALLOC(bytes) limited_malloc(bytes)
 #define STBI_REALLOC(old, bytes) limited_realloc(old, bytes)
 #define STBI_FREE(block) std::free(block)
@@ -42,6 +48,7 @@ void* limited_realloc(void* old, std::size_t bytes) {
 #define STB_IMAGE_STATIC
 #define STB_IMAGE_IMPLEMENTATION
 #include <stb_image.h>
+#undef memcpy
 
 #define STBIW_ASSERT(condition) static_cast<void>(0)
 #define STBI_WRITE_NO_STDIO
@@ -119,6 +126,7 @@ Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name,
   int width = 0, height = 0, channels = 0;
   try {
     check_png_size(bytes, max_pixels);
+    if (!jpeg_tables_fit(bytes)) throw Error(ErrorCode::bad_file, "cannot decode the image: a Huffman table has over 256 codes");
     {
       const BufferLimit limit(for_data);
       if (!stbi_info_from_memory(bytes.data(), length, &width, &height, &channels) || width < 1 || height < 1) {
