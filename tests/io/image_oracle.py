@@ -81,5 +81,10 @@ for orientation in range(10):
     put("jpeg_o%d.jpg" % orientation, plain[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + plain[2:], 3)
     put("png_o%d.png" % orientation, png(13, 8, 8, 2, chunk(b"eXIf", tiff(orientation, order))))
 
+corpus = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fuzz", "corpus", "image")
+for name in ("cmyk.jpg", "ycck.jpg"):                             # made with libjpeg; cv2 writes no such files
+    with open(os.path.join(corpus, name), "rb") as f:
+        put(name, f.read(), 3)
+
 for name, image in (("bmp_24.bmp", noise), ("bmp_grey.bmp", noise[:, :, 0]), ("bmp_32.bmp", np.dstack([noise, noise[:, :, :1]]))):
     put(name, cv2.imencode(".bmp", image)[1].tobytes())

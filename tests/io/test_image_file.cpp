@@ -279,6 +279,49 @@ TEST_CASE("image file: data that inflates beyond the stated size is refused") {
   CHECK(frcnn::decode_image(png_claiming(1, 1, deflated_zeros(1)), "small.png").bgr == Bytes{0, 0, 0});
 }
 
+TEST_CASE("image file: CMYK and YCCK JPEGs") {
+  for (const char* name : {"cmyk.jpg", "ycck.jpg"}) {
+    const Image image = frcnn::read_image(std::string(FRCNN_SOURCE_DIR) + "/tests/fuzz/corpus/image/" + name);
+    INFO(name);
+    REQUIRE(image.width == 16);
+    // 200 and 40 of cyan to the left and right, 180 and 20 of magenta above and below, 100 of yellow; 220 of black.
+    const std::array<int, 3> want[] = {{86, 155, 173}, {86, 155, 35}, {86, 17, 173}, {86, 17, 35}};
+    int corner = 0;
+    for (const int y : {0, 15}) {
+      for (const int x : {0, 15}) {
+        for (std::size_t c = 0; c < 3; ++c) CHECK(std::abs(pixel(image, x, y)[c] - want[corner][c]) <= 4);
+        ++corner;
+      }
+    }
+  }
+}
+
+TEST_CASE("image file: a Huffman table of over 256 codes is refused wherever it stands") {
+  Bytes table{0xff, 0xc4, 0x02, 0x13, 0x00};                      // 2 x 255 codes of 15 and 16 bits
+  table.insert(table.end(), 14, 0);
+  table.insert(table.end(), {255, 255});
+  table.resize(2 + 0x213);
+  const Bytes& jpeg = small_jpeg();
+  std::size_t scan = 0;
+  while (jpeg[scan] != 0xff || jpeg[scan + 1] != 0xda) ++scan;
+  const std::size_t end = jpeg.size() - 2;                        // where EOI stands
+  for (const std::size_t at : {std::size_t{2}, scan, end}) {
+    for (const std::size_t fill : {0u, 1u, 3u}) {                 // with fill bytes before the marker, too
+      Bytes bad = jpeg;
+      bad.insert(bad.begin() + static_cast<std::ptrdiff_t>(at), table.begin(), table.end());
+      bad.insert(bad.begin() + static_cast<std::ptrdiff_t>(at), fill, 0xff);
+      INFO("at " << at << " after " << fill);
+      CHECK(message_of([&] { frcnn::decode_image(bad, "bad.jpg"); }).find("bad.jpg: cannot decode the image: a Huffman table has over 256 codes") == 0);
+    }
+  }
+  // The same bytes inside another segment are only a comment.
+  Bytes comment{0xff, 0xfe, static_cast<std::uint8_t>((table.size() + 2) >> 8), static_cast<std::uint8_t>(table.size() + 2)};
+  comment.insert(comment.end(), table.begin(), table.end());
+  Bytes good = jpeg;
+  good.insert(good.begin() + 2, comment.begin(), comment.end());
+  CHECK(frcnn::decode_image(good, "good.jpg").width == 16);
+}
+
 TEST_CASE("image file: a PNG that cannot be written leaves nothing behind") {
   const Folder folder;
   const std::string nowhere = folder.file("no/such/folder/x.png");
