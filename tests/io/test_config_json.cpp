@@ -104,7 +104,7 @@ TEST_CASE("config: set_config refuses by name and changes nothing") {
   for (const auto& [key, value] : bad) {
     INFO(key << "=" << value);
     ModelConfig config = small_models::config();
-    scratch::check_error([&] { set_config(config, key, value); }, ErrorCode::invalid_argument, {std::string(key) + ": must "});
+    scratch::check_error([&, key = key, value = value] { set_config(config, key, value); }, ErrorCode::invalid_argument, {std::string(key) + ": must "});
     CHECK(config_to_json(config) == before);
   }
   ModelConfig config;
