@@ -53,8 +53,10 @@ class ModelChecker {
 
   static std::string pattern(const Dims& dims) {
     std::string text;
-    for (const std::int64_t dim : dims)
-      text += (text.empty() ? "" : "x") + (dim < 0 ? "?" : std::to_string(dim));
+    for (const std::int64_t dim : dims) {
+      if (!text.empty()) text += 'x';
+      text += dim < 0 ? "?" : std::to_string(dim);
+    }
     return text;
   }
 

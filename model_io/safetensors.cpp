@@ -327,7 +327,10 @@ bool is_integer(DType dtype) { return dtype == DType::i32 || dtype == DType::i64
 std::string shape_string(std::span<const std::int64_t> shape) {
   if (shape.empty()) return "scalar";
   std::string text;
-  for (const std::int64_t dim : shape) text += (text.empty() ? "" : "x") + std::to_string(dim);
+  for (const std::int64_t dim : shape) {
+    if (!text.empty()) text += 'x';
+    text += std::to_string(dim);
+  }
   return text;
 }
 
