@@ -138,7 +138,7 @@ class DetectRun {
     if (!options.draw.empty()) make_directory(options.draw);
     file_.model = options.model;
     file_.device = detector_.device().name();
-    file_.precision = options.device.precision;
+    file_.precision = name_of(detector_.device().precision());
   }
 
   int run(const std::vector<std::string>& images) {

@@ -1,4 +1,5 @@
 // `frcnn run`: the network on a given input, without decoding or resizing an image.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -77,6 +78,14 @@ void check_positive(const std::vector<float>& values, const char* name, const st
   }
 }
 
+// Checked here, because the first ReLU would turn a NaN into a zero.
+void check_finite(const std::vector<float>& values, const char* name, const std::string& path) {
+  const auto bad = std::find_if(values.begin(), values.end(), [](float x) { return !std::isfinite(x); });
+  if (bad == values.end()) return;
+  throw Error(ErrorCode::numeric, fmt::format("{}: {} holds {} at element {}, expected finite numbers", path, name, *bad,
+                                              bad - values.begin()));
+}
+
 int run(const RunOptions& options) {
   const DetectorOptions on = detector_options(options.device);
   const std::shared_ptr<const Model> model = load_model(options.model);
@@ -84,6 +93,7 @@ int run(const RunOptions& options) {
   const bool is_detector = model->config.kind == ModelKind::detector;
   const StoredTensor& data_tensor = required(*file, "data");
   const std::vector<float> data = read_tensor(data_tensor, {1, 3, -1, -1}, options.input);
+  check_finite(data, "data", options.input);
   const std::int64_t height = data_tensor.shape[2], width = data_tensor.shape[3];
   std::array<float, 3> im_info{static_cast<float>(height), static_cast<float>(width), 1.0f};
   std::optional<std::array<float, 2>> image_size;

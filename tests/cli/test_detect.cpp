@@ -155,7 +155,8 @@ TEST_CASE("files, directories and patterns name images") {
   std::filesystem::create_directories(dir / "empty");
   const auto files = [&](const std::vector<std::string>& images) {
     std::vector<std::string> names;
-    for (const Json& image : scene.json({}, images)["images"]) names.push_back(image["file"]);
+    const Json json = scene.json({}, images);
+    for (const Json& image : json["images"]) names.push_back(image["file"]);
     return names;
   };
   const std::string a = dir / "d/a.png", b = dir / "d/b.PNG", c = dir / "d/c[1].png";
