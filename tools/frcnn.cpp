@@ -50,27 +50,13 @@ int main(int argc, char** argv) {
   app.get_formatter()->column_width(36);
 
   frcnn::Action action;
-#if __has_include("detect.cpp")
   frcnn::add_detect(app, action);
-#endif
-#if __has_include("run.cpp")
   frcnn::add_run(app, action);
-#endif
-#if __has_include("diff.cpp")
   frcnn::add_diff(app, action);
-#endif
-#if __has_include("convert.cpp")
   frcnn::add_convert(app, action);
-#endif
-#if __has_include("inspect.cpp")
   frcnn::add_inspect(app, action);
-#endif
-#if __has_include("eval.cpp")
   frcnn::add_eval(app, action);
-#endif
-#if __has_include("doctor.cpp")
   frcnn::add_doctor(app, action);
-#endif
 
   try {
     app.parse(argc, argv);
