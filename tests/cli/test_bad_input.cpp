@@ -92,7 +92,7 @@ TEST_CASE("a model file that is none is refused by every command that reads one"
       {"missing", {}},        {"empty", {}},      {"short", {}},          {"header_cut", {}},
       {"data_cut", {}},       {"text", {}},       {"image", {}},          {"greedy", {}},
       {"greedy2", {}},        {"claims_more", {}}, {"no_metadata", {"frcnn convert"}},
-      {"wrong_shape", {"fc7.weight", "16x16", "8x32"}}, {"missing_tensor", {"conv2.bias"}},
+      {"wrong_shape", {"fc7.weight", "x16", "8x32"}}, {"missing_tensor", {"conv2.bias"}},
       {"unknown_tensor", {"surplus"}}, {"bad_metadata", {}}};
   for (const auto& [name, parts] : files) {
     INFO(name);
