@@ -27,12 +27,18 @@ bool absorb(Op& producer, const Op& next, const FusionSupport& fusions) {
   if (linear) epilogue = &std::get<Linear>(producer).epilogue;
   if (auto* conv = std::get_if<Conv2d>(&producer)) epilogue = &conv->epilogue;
   if (!epilogue) return false;
-  if (std::holds_alternative<Relu>(next) && fusions.relu && epilogue->scale == 1.0f) {
+  if (std::holds_alternative<Relu>(next) && fusions.relu && epilogue->scale == 1.0f && !epilogue->max_pool_2x2) {
     epilogue->relu = true;
     return true;
   }
   if (const auto* scale = std::get_if<Scale>(&next); scale && linear && fusions.scale && epilogue->scale == 1.0f) {
     epilogue->scale = scale->factor;
+    return true;
+  }
+  const auto* pool = std::get_if<MaxPool>(&next);
+  if (pool && !linear && fusions.max_pool_2x2 && !epilogue->max_pool_2x2 && pool->kernel == 2 && pool->stride == 2 &&
+      pool->pad == 0 && pool->rounding == Rounding::ceil) {
+    epilogue->max_pool_2x2 = true;
     return true;
   }
   return false;

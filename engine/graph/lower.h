@@ -11,6 +11,7 @@ namespace frcnn {
 struct FusionSupport {
   bool relu = false;             // into conv2d and linear
   bool scale = false;            // into linear, after its ReLU
+  bool max_pool_2x2 = false;     // into conv2d, after its ReLU
 };
 
 // Fuses, and drops nodes that lead to no output and no kept value. `keep` names values that must exist when the

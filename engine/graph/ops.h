@@ -17,6 +17,7 @@ namespace frcnn {
 struct Epilogue {
   bool relu = false;
   float scale = 1.0f;
+  bool max_pool_2x2 = false;     // convolution: stores the MaxPool{2, 2, 0, ceil} of its map instead of the map
   bool operator==(const Epilogue&) const = default;
 };
 

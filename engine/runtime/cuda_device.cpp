@@ -33,7 +33,7 @@ class CudaDevice final : public Device {
   std::string name() const override { return fmt::format("cuda:{}", index_); }
   bool is_host() const override { return false; }
   Precision precision() const override { return settings_.precision; }
-  FusionSupport fusions() const override { return {.relu = true, .scale = true}; }
+  FusionSupport fusions() const override { return {.relu = true, .scale = true, .max_pool_2x2 = true}; }
 
   Prepared prepare(const Op& op, const KernelSpec& spec) override {
     use();

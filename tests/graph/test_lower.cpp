@@ -39,8 +39,8 @@ std::string message_of(const std::function<void()>& f) {
 TEST_CASE("elementwise nodes move into their producer", "[lower]") {
   const Graph g = lower(trunk(), {.relu = true, .scale = true}, {});
   REQUIRE(g.nodes().size() == 2);
-  CHECK(std::get<Conv2d>(g.nodes()[0].op).epilogue == Epilogue{true, 1.0f});
-  CHECK(std::get<Linear>(g.nodes()[1].op).epilogue == Epilogue{true, 0.5f});
+  CHECK(std::get<Conv2d>(g.nodes()[0].op).epilogue == Epilogue{true, 1.0f, false});
+  CHECK(std::get<Linear>(g.nodes()[1].op).epilogue == Epilogue{true, 0.5f, false});
   CHECK(g.find("conv@linear") < 0);
   CHECK(g.find("unused") < 0);
   CHECK(g.value(g.nodes()[0].out[0]).name == "conv");
@@ -80,7 +80,7 @@ TEST_CASE("relu after scale is another function than scale after relu", "[lower]
   g.keep(g.add1(Relu{}, "relu", Stage::head, {scaled}, "relu"));
   const Graph lowered = lower(g, {true, true}, {});
   CHECK(lowered.nodes().size() == 2);
-  CHECK(std::get<Linear>(lowered.nodes()[0].op).epilogue == Epilogue{false, -2.0f});
+  CHECK(std::get<Linear>(lowered.nodes()[0].op).epilogue == Epilogue{false, -2.0f, false});
 }
 
 TEST_CASE("16-bit storage stops where scores begin", "[lower]") {

@@ -1,0 +1,41 @@
+#include "choose.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace frcnn::cuda {
+namespace {
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// Time of one configuration in units of one tile row's step: waves of blocks, each as long as its steps and what starting
+// and finishing costs. Smaller tiles read more per product, which `traffic` stands for.
+double cost(const GemmProblem& p, const GemmTile& tile, int splits) {
+  const double blocks = static_cast<double>(ceil_div(p.rows, tile.rows) * ceil_div(p.columns, tile.columns) * splits);
+  const double resident = 2.0 * p.multiprocessors;       // two blocks share a multiprocessor
+  const double waves = std::max(1.0, static_cast<double>(ceil_div(static_cast<std::int64_t>(blocks), static_cast<std::int64_t>(resident))));
+  const double work = static_cast<double>(tile.rows) * tile.columns;
+  const double traffic = 1.0 + 16.0 * (1.0 / tile.rows + 1.0 / tile.columns);
+  const double steps = static_cast<double>(ceil_div(p.steps, splits)) + 6.0;
+  const double sums = splits > 1 ? 0.5 * splits : 0.0;   // writing and reading the parts, in steps
+  return waves * work * traffic * (steps + sums);
+}
+
+}  // namespace
+
+GemmChoice choose_gemm(const GemmProblem& problem) {
+  GemmChoice best;
+  double least = std::numeric_limits<double>::infinity();
+  for (int t = 0; t < static_cast<int>(gemm_tiles.size()); ++t) {
+    for (int splits = 1; splits <= 16 && (splits == 1 || problem.steps >= 8 * splits); splits *= 2) {
+      const double c = cost(problem, gemm_tiles[static_cast<std::size_t>(t)], splits);
+      if (c < least) {
+        least = c;
+        best = {t, splits};
+      }
+    }
+  }
+  return best;
+}
+
+}  // namespace frcnn::cuda

@@ -1,0 +1,20 @@
+// Fully connected layer: an implicit GEMM over maps of one cell. A rank-4 source lies as H,W,C while the published columns
+// are C,H,W; the packing moves them.
+#include "implicit_gemm.h"
+
+namespace frcnn::cuda {
+
+Prepared prepare(const Linear& op, const KernelSpec& spec, const Settings& settings) {
+  const Shape& s = spec.in[0].shape;
+  const std::int64_t channels = s.rank == 4 ? s[3] : s.row(), cells = s.rank == 4 ? s[1] * s[2] : 1;
+  ImplicitGemm gemm;
+  gemm.batch = static_cast<int>(s[0]);
+  gemm.channels = static_cast<int>(s.row());
+  gemm.outputs = static_cast<int>(spec.in[1].shape[0]);
+  gemm.epilogue = op.epilogue;
+  return prepare_implicit_gemm(gemm, spec, settings, [=](std::int64_t o, std::int64_t, std::int64_t k) {
+    return o * channels * cells + k % channels * cells + k / channels;
+  });
+}
+
+}  // namespace frcnn::cuda
