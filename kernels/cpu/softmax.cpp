@@ -1,6 +1,6 @@
 // Softmax over channels that lie `groups` apart. The maps are small (RPN scores, class scores): plain loops.
-#include <cmath>
-
+// The exponential is the shared one, so that every device gets the same scores from the same sums.
+#include "box_math.h"
 #include "cpu/parallel.h"
 #include "kernels.h"
 
@@ -17,7 +17,7 @@ void softmax(const float* src, float* dst, std::int64_t count, std::int64_t step
   }
   float sum = 0.0f;
   for (std::int64_t i = 0; i < count; ++i) {
-    dst[i * step] = std::exp(src[i * step] - largest);
+    dst[i * step] = exp_f32(src[i * step] - largest);
     sum += dst[i * step];
   }
   for (std::int64_t i = 0; i < count; ++i) dst[i * step] /= sum;

@@ -46,7 +46,7 @@ const Case cases[] = {
     {{2, 29, 26, 272}, {16, 272, 3, 3}, 1, 1, false, 0.5f},
 };
 
-Conv2d op_of(const Case& c) { return {c.stride, c.pad, {c.relu, c.scale}}; }
+Conv2d op_of(const Case& c) { return {c.stride, c.pad, {c.relu, c.scale, false}}; }
 
 }  // namespace
 
