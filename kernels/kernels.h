@@ -52,7 +52,8 @@ struct Settings {
 };
 
 // fp32. Each lives in kernels/cpu/<op>.cpp. Safe to call from several threads; a Prepared runs in one thread at a
-// time (it binds its primitives to the arguments). Except conv2d and linear (oneDNN), results do not depend on the number of threads.
+// time (it binds its primitives to the arguments). Except conv2d and linear (oneDNN), results do not depend on the
+// number of threads.
 Prepared prepare(const Preprocess&, const KernelSpec&, const Settings&);
 Prepared prepare(const Conv2d&, const KernelSpec&, const Settings&);
 Prepared prepare(const Relu&, const KernelSpec&, const Settings&);
