@@ -1,0 +1,282 @@
+#include <atomic>
+#include <cmath>
+#include <cstdlib>
+#include <functional>
+#include <limits>
+#include <new>
+#include <random>
+#include <thread>
+
+#include "catch.h"
+#include "cli/tiny_model.h"
+#include "detector/detector.h"
+#include "detector/faster_rcnn.h"
+#include "frcnn/error.h"
+
+using namespace frcnn;
+
+namespace {
+
+// Every operator new of the process while `counting`; the libraries' own included.
+std::atomic<long> allocations = 0;
+std::atomic<bool> counting = false;
+
+}  // namespace
+
+// Not inlined: the compiler would pair malloc with delete and warn.
+__attribute__((noinline)) void* operator new(std::size_t bytes) {
+  if (counting) ++allocations;
+  if (void* p = std::malloc(bytes)) return p;
+  throw std::bad_alloc();
+}
+__attribute__((noinline)) void operator delete(void* p) noexcept { std::free(p); }
+__attribute__((noinline)) void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+
+namespace {
+
+std::shared_ptr<const Model> model_of(const ModelConfig& config, const tiny::Tensors& tensors) {
+  std::map<std::string, Weight> weights;
+  for (const auto& [name, tensor] : tensors) {
+    Shape shape;
+    for (const std::int64_t d : tensor.shape) shape.dim[static_cast<std::size_t>(shape.rank++)] = d;
+    auto values = std::make_shared<std::vector<float>>(tensor.values);
+    weights[name] = {{values->data(), shape, DType::f32}, values, {}};
+  }
+  return std::make_shared<const Model>(config, std::move(weights), "tiny");
+}
+
+std::shared_ptr<const Model> tiny_model() { return model_of(tiny::config(), tiny::tensors(tiny::config())); }
+
+struct Picture {
+  std::vector<std::uint8_t> bytes;
+  ImageView view;
+  Picture(int width, int height, unsigned seed) : bytes(static_cast<std::size_t>(width * height) * 3) {
+    std::mt19937 random(seed);
+    for (std::uint8_t& b : bytes) b = static_cast<std::uint8_t>(random());
+    view = {bytes.data(), width, height};
+  }
+};
+
+bool same(const DetectResult& a, const DetectResult& b) {
+  if (a.detections.size() != b.detections.size() || a.proposal_count != b.proposal_count) return false;
+  for (std::size_t i = 0; i < a.detections.size(); ++i) {
+    const Detection &x = a.detections[i], &y = b.detections[i];
+    if (x.class_id != y.class_id || x.score != y.score || x.box != y.box) return false;
+  }
+  return true;
+}
+
+std::string message_of(const std::function<void()>& f, ErrorCode code) {
+  try {
+    f();
+  } catch (const Error& e) {
+    CHECK(e.code() == code);
+    return e.what();
+  }
+  return "no error";
+}
+
+DetectorOptions on_cpu(int threads = 1) {
+  DetectorOptions options;
+  options.device = "cpu";
+  options.threads = threads;
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("a detector finds the same in any order of images, pitch and channel order", "[detector]") {
+  Detector detector(tiny_model(), on_cpu());
+  const Picture a(80, 60, 1), b(50, 90, 2);
+  const DetectResult first = detector.detect(a.view), other = detector.detect(b.view);
+  CHECK_FALSE(first.detections.empty());
+  CHECK(same(first, detector.detect(a.view)));
+  CHECK(same(other, detector.detect(b.view)));
+
+  // The same pixels as RGB, upside down in memory.
+  std::vector<std::uint8_t> rgb(a.bytes.size());
+  for (std::size_t y = 0; y < 60; ++y)
+    for (std::size_t x = 0; x < 80; ++x)
+      for (std::size_t c = 0; c < 3; ++c) rgb[((59 - y) * 80 + x) * 3 + c] = a.bytes[(y * 80 + x) * 3 + 2 - c];
+  const ImageView flipped{rgb.data() + 59 * 240, 80, 60, -240, PixelOrder::rgb};
+  CHECK(same(first, detector.detect(flipped)));
+}
+
+TEST_CASE("every size that the scale rule makes fits the arena reserved at the start, and it never moves", "[detector]") {
+  const auto model = tiny_model();
+  Detector detector(model, on_cpu());
+  const std::size_t arena = detector.session().arena_bytes();
+  std::mt19937 random(3);
+  std::size_t plans = 0;
+  const std::size_t image_room = static_cast<std::size_t>(DetectorOptions{}.max_image_pixels) * 3;
+  for (int i = 0; i < 120; ++i) {
+    const std::int64_t h = 1 + static_cast<std::int64_t>(random() % 300), w = 1 + static_cast<std::int64_t>(random() % 300);
+    const double scale = image_scale(model->config, h, w);
+    if (std::nearbyint(static_cast<double>(std::min(h, w)) * scale) < 1) continue;
+    INFO(w << "x" << h);
+    const Executable one(build_graph(*model, {GraphRequest::Source::image, 1, h, w, scale, 0}), {}, model->weights,
+                         detector.device());
+    CHECK(one.plan().arena_bytes <= arena - image_room + static_cast<std::size_t>(h * w * 3) + 256);
+    ++plans;
+  }
+  CHECK(plans > 100);
+  const Picture a(80, 60, 1), b(60, 80, 1);
+  detector.detect(a.view);
+  const void* before = detector.session().executable({0, 60, 80, 0}, [] { return Graph(); }).view("detections").data;
+  detector.detect(b.view);
+  detector.detect(a.view);
+  CHECK(detector.session().executable({0, 60, 80, 0}, [] { return Graph(); }).view("detections").data == before);
+}
+
+TEST_CASE("after the first image of a size nothing of ours is allocated while running", "[detector]") {
+  const auto model = tiny_model();
+  const auto device = make_cpu_device(1);
+  Executable executable(build_graph(*model, {GraphRequest::Source::image, 1, 60, 80, 1.0, 0}), {}, model->weights, *device);
+  const Picture picture(80, 60, 4);
+  const float im_info[3] = {60, 80, 1}, size[2] = {60, 80};
+  executable.set("image", picture.bytes.data(), picture.bytes.size());
+  executable.set("im_info", im_info, sizeof im_info);
+  executable.set("image_size", size, sizeof size);
+  executable.run();
+  const auto run_counted = [&] {
+    allocations = 0;
+    counting = true;
+    executable.run();
+    counting = false;
+    return allocations.load();
+  };
+  // What remains is oneDNN's, a few for each of its primitives, and does not grow.
+  long primitives = 0;
+  for (const Node& node : executable.graph().nodes())
+    primitives += std::holds_alternative<Conv2d>(node.op) || std::holds_alternative<Linear>(node.op);
+  const long first = run_counted();
+  CHECK(first <= 12 * primitives);
+  for (int i = 0; i < 20; ++i) CHECK(run_counted() == first);
+
+  // Without oneDNN's nodes: a graph of ours alone.
+  Graph graph;
+  const ValueId image = graph.input("image", {Shape{1, 60, 80, 3}, DType::u8});
+  ValueId top = graph.add1(Preprocess{0.7, {1, 2, 3}}, "data", Stage::preprocess, {image}, "data");
+  top = graph.add1(Lrn{}, "lrn", Stage::backbone, {top}, "lrn");
+  top = graph.add1(MaxPool{}, "pool", Stage::backbone, {top}, "pool");
+  const ValueId rois = graph.input("rois", {Shape{7, 5}});
+  graph.keep(graph.add1(RoiPool{}, "roi_pool", Stage::head, {top, rois}, "roi_pool"));
+  Executable ours(graph, {}, model->weights, *device);
+  ours.run();
+  allocations = 0;
+  counting = true;
+  ours.run();
+  counting = false;
+  CHECK(allocations == 0);
+}
+
+TEST_CASE("an infinity is traced to the first value that holds it, and the detector goes on", "[detector]") {
+  // Finite weights, but sums that overflow.
+  tiny::Tensors tensors = tiny::tensors(tiny::config());
+  for (float& v : tensors["rpn_bbox_pred.weight"].values) v = 3e38f;
+  const Picture picture(80, 60, 5);
+  Detector rpn(model_of(tiny::config(), tensors), on_cpu());
+  const std::string message = message_of([&] { rpn.detect(picture.view); }, ErrorCode::numeric);
+  INFO(message);
+  CHECK(message.rfind("rpn_bbox_pred: ", 0) == 0);
+
+  tensors = tiny::tensors(tiny::config());
+  for (float& v : tensors["cls_score.weight"].values) v = 3e38f;
+  Detector head(model_of(tiny::config(), tensors), on_cpu());
+  for (int i = 0; i < 2; ++i) {
+    const std::string again = message_of([&] { head.detect(picture.view); }, ErrorCode::numeric);
+    INFO(again);
+    CHECK(again.rfind("cls_score: ", 0) == 0);
+  }
+}
+
+TEST_CASE("a weight that is not finite is named", "[detector]") {
+  tiny::Tensors tensors = tiny::tensors(tiny::config());
+  tensors["fc7.weight"].values[3] = std::numeric_limits<float>::quiet_NaN();
+  const std::string message = message_of([&] { Detector(model_of(tiny::config(), tensors), on_cpu()); }, ErrorCode::numeric);
+  INFO(message);
+  CHECK(message.find("fc7.weight: nan at element 3") != std::string::npos);
+}
+
+TEST_CASE("no proposal, no detection, no failure", "[detector]") {
+  ModelConfig config = tiny::config();
+  config.rpn_min_size = 10000;
+  Detector detector(model_of(config, tiny::tensors(config)), on_cpu());
+  DetectRequest request;
+  request.want_tensors = request.want_proposals = true;
+  const DetectResult result = detector.detect(Picture(80, 60, 6).view, request);
+  CHECK(result.proposal_count == 0);
+  CHECK(result.detections.empty());
+  CHECK(result.proposals.empty());
+  for (const NamedTensor& tensor : result.tensors)
+    if (tensor.name == "rois" || tensor.name == "fc6" || tensor.name == "detections") CHECK(tensor.shape[0] == 0);
+}
+
+TEST_CASE("given proposals replace the network's", "[detector]") {
+  Detector detector(tiny_model(), on_cpu());
+  const Picture picture(80, 60, 7);
+  DetectRequest request;
+  request.want_proposals = true;
+  const DetectResult own = detector.detect(picture.view, request);
+  DetectRequest given;
+  given.proposals = &own.proposals;
+  CHECK(detector.detect(picture.view, given).proposal_count == own.proposal_count);
+  const std::vector<Proposal> none;
+  given.proposals = &none;
+  CHECK(detector.detect(picture.view, given).detections.empty());
+}
+
+TEST_CASE("what a detector is not asked for is refused before anything happens", "[detector]") {
+  DetectorOptions options = on_cpu();
+  options.max_image_pixels = 5000;
+  Detector detector(tiny_model(), options);
+  CHECK(message_of([&] { detector.detect({}); }, ErrorCode::invalid_argument).find("0x0") != std::string::npos);
+  const Picture large(100, 60, 1), small(60, 60, 1);
+  CHECK(message_of([&] { detector.detect(large.view); }, ErrorCode::invalid_argument).find("100x60") != std::string::npos);
+  CHECK_NOTHROW(detector.detect(small.view));
+  const std::vector<float> data(3 * 4 * 4);
+  CHECK_THROWS_AS(detector.run(data, 4, 5, {4, 5, 1}, {}), Error);
+  CHECK_THROWS_AS(detector.run(data, 4, 4, {4, 4, 0}, {}), Error);
+  CHECK_THROWS_AS(make_device("tpu"), Error);
+  CHECK_THROWS_AS(make_device("cpu", Precision::fp16), Error);
+}
+
+TEST_CASE("two threads in one detector: one gets an error, neither gets nonsense", "[detector]") {
+  Detector detector(tiny_model(), on_cpu());
+  const Picture picture(80, 60, 8);
+  const DetectResult expected = detector.detect(picture.view);
+  std::atomic<int> right = 0, refused = 0, wrong = 0;
+  const auto work = [&] {
+    for (int i = 0; i < 200; ++i) {
+      try {
+        same(expected, detector.detect(picture.view)) ? ++right : ++wrong;
+      } catch (const Error& e) {
+        e.code() == ErrorCode::invalid_argument ? ++refused : ++wrong;
+      }
+    }
+  };
+  std::thread one(work), two(work);
+  one.join();
+  two.join();
+  CHECK(wrong == 0);
+  CHECK(right + refused == 400);
+  CHECK(right > 0);
+}
+
+TEST_CASE("detectors in several threads share one model", "[detector]") {
+  const auto model = tiny_model();
+  const Picture picture(80, 60, 9);
+  const DetectResult expected = Detector(model, on_cpu()).detect(picture.view);
+  const std::size_t packed = model->weights.packed_bytes();
+  std::atomic<int> wrong = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 3; ++t)
+    threads.emplace_back([&] {
+      Detector own(model, on_cpu());
+      for (int i = 0; i < 20; ++i)
+        if (!same(expected, own.detect(picture.view))) ++wrong;
+    });
+  for (std::thread& t : threads) t.join();
+  CHECK(wrong == 0);
+  CHECK(model->weights.packed_bytes() == packed);
+}
