@@ -231,12 +231,15 @@ class DetectRun {
 };
 
 int detect(const DetectOptions& options) {
-  const std::vector<std::string> images = expand_images(options.images);
+  std::vector<std::string> problems;
+  const std::vector<std::string> images = expand_images(options.images, problems);
   if (!options.dump.empty() && images.size() != 1) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("--dump {}: takes one image, the arguments name {}", options.dump, images.size()));
   }
-  return DetectRun(options, images).run(images);
+  for (const std::string& problem : problems) fmt::print(stderr, "frcnn: error: {}\n", problem);
+  const int code = images.empty() ? exit_bad_input : DetectRun(options, images).run(images);
+  return problems.empty() ? code : exit_bad_input;
 }
 
 void add_output_options(CLI::App& command, DetectOptions& o) {

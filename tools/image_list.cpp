@@ -1,5 +1,6 @@
 #include "image_list.h"
 
+#include <fmt/format.h>
 #include <glob.h>
 
 #include <algorithm>
@@ -56,16 +57,20 @@ std::string identity(const fs::path& path) {
 
 }  // namespace
 
-std::vector<std::string> expand_images(const std::vector<std::string>& arguments) {
+std::vector<std::string> expand_images(const std::vector<std::string>& arguments, std::vector<std::string>& problems) {
   std::vector<std::string> images;
   for (const std::string& argument : arguments) {
     std::error_code code;
-    if (fs::is_directory(argument, code)) {
-      append_directory(argument, images);
-    } else if (!fs::exists(argument, code) && argument.find_first_of("*?[") != std::string::npos) {
-      append_glob(argument, images);
-    } else {
-      images.push_back(argument);
+    try {
+      if (fs::is_directory(argument, code)) {
+        append_directory(argument, images);
+      } else if (!fs::exists(argument, code) && argument.find_first_of("*?[") != std::string::npos) {
+        append_glob(argument, images);
+      } else {
+        images.push_back(argument);
+      }
+    } catch (const Error& error) {
+      problems.push_back(error.what());
     }
   }
   return images;
@@ -99,7 +104,7 @@ OutputNames::OutputNames(std::string directory, const std::vector<std::string>& 
 std::string OutputNames::next(const std::string& image) {
   const std::string stem = fs::path(image).stem().string();
   for (int number = 1;; ++number) {
-    const std::string name = stem + (number == 1 ? "" : "-" + std::to_string(number)) + ".png";
+    const std::string name = number == 1 ? stem + ".png" : fmt::format("{}-{}.png", stem, number);
     const fs::path path = fs::path(directory_) / name;
     if (taken_.insert(identity(path)).second) return path.string();
   }

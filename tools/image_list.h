@@ -12,8 +12,8 @@ namespace frcnn {
 
 // Files stay as they are (also missing ones: reading them tells why), directories give their .jpg, .jpeg, .png and .bmp
 // files sorted by name, and what names nothing but has glob characters is expanded as glob(3) does.
-// Throws Error(io) for a directory without images and a pattern that matches nothing.
-std::vector<std::string> expand_images(const std::vector<std::string>& arguments);
+// A directory without images and a pattern that matches nothing add a message to `problems`.
+std::vector<std::string> expand_images(const std::vector<std::string>& arguments, std::vector<std::string>& problems);
 
 // The entry of `images` (read from `source`) for `image`: the one with this very path, else with its file name, else with
 // its stem. Throws Error(invalid_argument) naming the image when there is none or when two fit equally well.

@@ -169,6 +169,10 @@ TEST_CASE("files, directories and patterns name images") {
     const auto result = scene.detect({}, {none});
     CHECK(result.code == 1);
     CHECK(contains(result.err, none));
+    const auto others = scene.detect({}, {none, scene.image});   // go on
+    CHECK(others.code == 1);
+    CHECK(others.err == result.err);
+    CHECK(contains(others.out, scene.image));
   }
 }
 
