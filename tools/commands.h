@@ -1,9 +1,10 @@
 // The subcommands of `frcnn`, one file each.
 //
-// add_x() puts a subcommand on `app` and, when the user chose it, sets `action` to what main() then runs. Options
-// live in a shared_ptr that the callback captures. An action returns the process's exit code or throws; main() turns
-// an exception into `frcnn: error: message` on stderr and exit code 1. Whatever depends on the content of the file
-// system or of a file is decided in the action, never by a validator, so that it is bad input (1) and not usage (2).
+// add_x() puts a subcommand on `app` and, when the user chose it, sets `action` to what main() then runs.
+// Options live in a shared_ptr that the callback captures. An action returns the process's exit code or
+// throws; main() turns an exception into `frcnn: error: message` on stderr and exit code 1. Whatever depends
+// on the content of the file system or of a file is decided in the action, never by a validator, so that it
+// is bad input (1) and not usage (2).
 #pragma once
 
 #include <functional>

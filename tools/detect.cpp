@@ -52,14 +52,15 @@ constexpr const char* detect_help =
 
 void write_text(const std::string& path, const std::string& text) {
   if (path == "-") {
-    std::fwrite(text.data(), 1, text.size(), stdout);   // main() checks stdout at the end
+    std::fwrite(text.data(), 1, text.size(), stdout);  // main() checks stdout at the end
     return;
   }
   write_atomically(path, [&](const auto& append) { append(text.data(), text.size()); });
 }
 
-// The model's conventions with the user's overrides. Only a score below the model's own threshold changes the graph:
-// selection is by "score > threshold", and filtering afterwards gives the same as a higher threshold would.
+// The model's conventions with the user's overrides. Only a score below the model's own threshold changes the
+// graph: selection is by "score > threshold", and filtering afterwards gives the same as a higher threshold
+// would.
 ModelConfig effective_config(ModelConfig config, const DetectOptions& options) {
   if (options.short_side) config.short_side = *options.short_side;
   if (options.long_side) config.long_side = *options.long_side;
@@ -76,8 +77,9 @@ ModelConfig effective_config(ModelConfig config, const DetectOptions& options) {
 std::shared_ptr<const Model> load_detector(const DetectOptions& options) {
   const std::shared_ptr<const Model> model = load_model(options.model);
   if (model->config.kind != ModelKind::detector) {
-    throw Error(ErrorCode::bad_model, options.model + ": a backbone without a detector's head finds nothing; "
-                                                      "`frcnn inspect` shows what it holds");
+    throw Error(ErrorCode::bad_model, options.model +
+                                          ": a backbone without a detector's head finds nothing; "
+                                          "`frcnn inspect` shows what it holds");
   }
   return with_config(*model, effective_config(model->config, options));
 }
@@ -92,7 +94,8 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-StageTimes stage_times(const std::vector<NodeTime>& nodes, bool stages_timed, double decode_ms, double total_ms) {
+StageTimes stage_times(const std::vector<NodeTime>& nodes, bool stages_timed, double decode_ms,
+                       double total_ms) {
   StageTimes times;
   times.decode = decode_ms;
   times.total = total_ms;
@@ -105,13 +108,13 @@ StageTimes stage_times(const std::vector<NodeTime>& nodes, bool stages_timed, do
 }
 
 void print_human(const ImageDetections& image) {
-  fmt::print("{}  {}x{}, {} proposals, {} detection{}\n", image.file, image.width, image.height, image.proposals,
-             image.detections.size(), image.detections.size() == 1 ? "" : "s");
+  fmt::print("{}  {}x{}, {} proposals, {} detection{}\n", image.file, image.width, image.height,
+             image.proposals, image.detections.size(), image.detections.size() == 1 ? "" : "s");
   std::size_t label_width = 0;
   for (const LabelledDetection& d : image.detections) label_width = std::max(label_width, d.label.size());
   for (const LabelledDetection& d : image.detections) {
-    fmt::print("  {:<{}}  {:.3f}  {:8.1f} {:8.1f} {:8.1f} {:8.1f}\n", d.label, label_width, d.score, d.box[0], d.box[1],
-               d.box[2], d.box[3]);
+    fmt::print("  {:<{}}  {:.3f}  {:8.1f} {:8.1f} {:8.1f} {:8.1f}\n", d.label, label_width, d.score, d.box[0],
+               d.box[1], d.box[2], d.box[3]);
   }
   if (!image.ms) return;
   const auto print_ms = [](const char* name, const std::optional<double>& ms) {
@@ -132,8 +135,10 @@ void print_human(const ImageDetections& image) {
 class DetectRun {
  public:
   DetectRun(const DetectOptions& options, const std::vector<std::string>& images)
-      : options_(options), model_(load_detector(options)),
-        detector_(model_, detector_options(options.device)), names_(options.draw, images) {
+      : options_(options),
+        model_(load_detector(options)),
+        detector_(model_, detector_options(options.device)),
+        names_(options.draw, images) {
     if (!options.proposals.empty()) proposals_ = read_proposals(options.proposals);
     if (!options.draw.empty()) make_directory(options.draw);
     file_.model = options.model;
@@ -148,7 +153,7 @@ class DetectRun {
       std::optional<Found> found;
       try {
         found = detect(images[i]);
-      } catch (const Error& error) {       // of this image; failing to write an output ends the run instead
+      } catch (const Error& error) {  // of this image; failing to write an output ends the run instead
         progress.clear();
         fmt::print(stderr, "frcnn: error: {}\n", named(error.what(), images[i]));
         ++failed_;
@@ -198,7 +203,8 @@ class DetectRun {
     }
     found.result = detector_.detect({found.image.bgr.data(), found.image.width, found.image.height}, request);
     found.labelled = labelled(path, found.result, model_->config.classes, static_cast<float>(options_.score));
-    if (options_.timing) found.labelled.ms = stage_times(found.result.times, stages_timed, decode_ms, watch.ms());
+    if (options_.timing)
+      found.labelled.ms = stage_times(found.result.times, stages_timed, decode_ms, watch.ms());
     return found;
   }
 
@@ -214,10 +220,12 @@ class DetectRun {
     file_.images.push_back(std::move(found.labelled));
   }
 
-  // Nothing is written when no image could be read: an empty answer would look like a picture without objects.
+  // Nothing is written when no image could be read: an empty answer would look like a picture without
+  // objects.
   void write() const {
     if (file_.images.empty()) return;
-    if (!options_.proposals_out.empty()) write_text(options_.proposals_out, proposals_to_json(proposals_out_));
+    if (!options_.proposals_out.empty())
+      write_text(options_.proposals_out, proposals_to_json(proposals_out_));
     if (!options_.json.empty()) write_text(options_.json, detections_to_json(file_));
   }
 
@@ -234,8 +242,8 @@ int detect(const DetectOptions& options) {
   std::vector<std::string> problems;
   const std::vector<std::string> images = expand_images(options.images, problems);
   if (!options.dump.empty() && images.size() != 1) {
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("--dump {}: takes one image, the arguments name {}", options.dump, images.size()));
+    throw Error(ErrorCode::invalid_argument, fmt::format("--dump {}: takes one image, the arguments name {}",
+                                                         options.dump, images.size()));
   }
   for (const std::string& problem : problems) fmt::print(stderr, "frcnn: error: {}\n", problem);
   const int code = images.empty() ? exit_bad_input : DetectRun(options, images).run(images);
@@ -250,13 +258,17 @@ void add_output_options(CLI::App& command, DetectOptions& o) {
   command.add_option("--draw", o.draw, "A directory for pictures with boxes, labels and scores: STEM.png")
       ->type_name("DIR")
       ->group(group);
-  command.add_option("--dump", o.dump, "Every named value of the network for one image, NCHW fp32 safetensors")
+  command
+      .add_option("--dump", o.dump, "Every named value of the network for one image, NCHW fp32 safetensors")
       ->type_name("FILE")
       ->group(group);
-  command.add_option("--proposals-out", o.proposals_out, "The proposals as JSON, in pixels of the original images")
+  command
+      .add_option("--proposals-out", o.proposals_out,
+                  "The proposals as JSON, in pixels of the original images")
       ->type_name("FILE")
       ->group(group);
-  command.add_flag("--timing", o.timing, "Milliseconds per stage, in the table and as \"ms\" in the JSON")->group(group);
+  command.add_flag("--timing", o.timing, "Milliseconds per stage, in the table and as \"ms\" in the JSON")
+      ->group(group);
 }
 
 void add_convention_options(CLI::App& command, DetectOptions& o) {
@@ -271,7 +283,8 @@ void add_convention_options(CLI::App& command, DetectOptions& o) {
       ->check(CLI::Range(1, 1 << 16).description(""))
       ->type_name("PIXELS")
       ->group(group);
-  command.add_option("--long-side", o.long_side, "Pixels that the longer side may have at most, after resizing")
+  command
+      .add_option("--long-side", o.long_side, "Pixels that the longer side may have at most, after resizing")
       ->check(CLI::Range(1, 1 << 16).description(""))
       ->type_name("PIXELS")
       ->group(group);
@@ -279,7 +292,9 @@ void add_convention_options(CLI::App& command, DetectOptions& o) {
       ->check(CLI::Range(unit).description(""))
       ->type_name("IOU")
       ->group(group);
-  command.add_option("--max-detections", o.max_detections, "Most detections per image over all classes; 0: no cap")
+  command
+      .add_option("--max-detections", o.max_detections,
+                  "Most detections per image over all classes; 0: no cap")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 30).description(""))
       ->type_name("N")
       ->group(group);
@@ -287,8 +302,9 @@ void add_convention_options(CLI::App& command, DetectOptions& o) {
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20).description(""))
       ->type_name("N")
       ->group(group);
-  command.add_option("--proposals", o.proposals,
-                     "Boxes in place of the RPN's, as --proposals-out writes; found by file name or stem")
+  command
+      .add_option("--proposals", o.proposals,
+                  "Boxes in place of the RPN's, as --proposals-out writes; found by file name or stem")
       ->type_name("FILE")
       ->group(group);
 }
@@ -298,8 +314,12 @@ void add_convention_options(CLI::App& command, DetectOptions& o) {
 void add_detect(CLI::App& app, Action& action) {
   auto options = std::make_shared<DetectOptions>();
   CLI::App* command = app.add_subcommand("detect", "Find objects in images");
-  command->add_option("MODEL", options->model, "A model that `frcnn convert` wrote")->required()->type_name("");
-  command->add_option("IMAGE", options->images, "JPEG, PNG or BMP files, directories, or quoted patterns such as 'a*.png'")
+  command->add_option("MODEL", options->model, "A model that `frcnn convert` wrote")
+      ->required()
+      ->type_name("");
+  command
+      ->add_option("IMAGE", options->images,
+                   "JPEG, PNG or BMP files, directories, or quoted patterns such as 'a*.png'")
       ->required()
       ->type_name("");
   add_output_options(*command, *options);

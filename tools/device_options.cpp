@@ -6,12 +6,16 @@ namespace frcnn {
 
 void add_device_options(CLI::App& command, DeviceOptions& options) {
   const std::string group = "Where it computes";
-  command.add_option("--device", options.device, "auto, cpu, cuda or cuda:N; `frcnn doctor` lists what there is")
+  command
+      .add_option("--device", options.device, "auto, cpu, cuda or cuda:N; `frcnn doctor` lists what there is")
       ->type_name("NAME")
       ->capture_default_str()
       ->group(group);
-  command.add_option("--precision", options.precision, "fp32, tf32x3, tf32, fp16 or bf16, where the device has them")
-      ->check(CLI::IsMember(std::vector<std::string>(precision_names.begin(), precision_names.end())).description(""))
+  command
+      .add_option("--precision", options.precision,
+                  "fp32, tf32x3, tf32, fp16 or bf16, where the device has them")
+      ->check(CLI::IsMember(std::vector<std::string>(precision_names.begin(), precision_names.end()))
+                  .description(""))
       ->type_name("NAME")
       ->capture_default_str()
       ->group(group);

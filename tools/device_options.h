@@ -11,7 +11,7 @@ namespace frcnn {
 
 struct DeviceOptions {
   std::string device = "auto", precision = "fp32";
-  int threads = 0;                             // 0: all cores
+  int threads = 0;  // 0: all cores
 };
 
 void add_device_options(CLI::App& command, DeviceOptions& options);

@@ -1,5 +1,4 @@
 // `frcnn doctor`: what this machine and this build can do, and what that means.
-#include <CLI/Version.hpp>
 #include <dlfcn.h>
 #include <fmt/format.h>
 #include <google/protobuf/stubs/common.h>
@@ -7,6 +6,7 @@
 #include <sched.h>
 #include <sys/utsname.h>
 #include <unistd.h>
+#include <CLI/Version.hpp>
 
 #include <cstdint>
 #include <fstream>
@@ -33,7 +33,7 @@ struct Finding {
 struct Section {
   std::string title;
   std::vector<Finding> findings;
-  std::vector<std::string> meaning;            // plain sentences
+  std::vector<std::string> meaning;  // plain sentences
 };
 
 // The first line of `file` that starts with `key`, without key and colon; empty if there is none.
@@ -71,14 +71,22 @@ std::string memory_limit() {
 // What oneDNN sees matters more than what the processor has: a virtual machine may hide instructions.
 std::string dnnl_isa() {
   switch (dnnl_get_effective_cpu_isa()) {
-    case dnnl_cpu_isa_sse41: return "SSE4.1";
-    case dnnl_cpu_isa_avx: return "AVX";
-    case dnnl_cpu_isa_avx2: return "AVX2";
-    case dnnl_cpu_isa_avx512_core: return "AVX-512";
-    case dnnl_cpu_isa_avx512_core_vnni: return "AVX-512 with VNNI";
-    case dnnl_cpu_isa_avx512_core_bf16: return "AVX-512 with bf16";
-    case dnnl_cpu_isa_avx512_core_amx: return "AVX-512 with AMX";
-    default: return "other";
+    case dnnl_cpu_isa_sse41:
+      return "SSE4.1";
+    case dnnl_cpu_isa_avx:
+      return "AVX";
+    case dnnl_cpu_isa_avx2:
+      return "AVX2";
+    case dnnl_cpu_isa_avx512_core:
+      return "AVX-512";
+    case dnnl_cpu_isa_avx512_core_vnni:
+      return "AVX-512 with VNNI";
+    case dnnl_cpu_isa_avx512_core_bf16:
+      return "AVX-512 with bf16";
+    case dnnl_cpu_isa_avx512_core_amx:
+      return "AVX-512 with AMX";
+    default:
+      return "other";
   }
 }
 
@@ -86,7 +94,9 @@ std::string instruction_sets() {
   std::string list;
 #if defined(__x86_64__)
   const std::string flags = " " + line_of("/proc/cpuinfo", "flags") + " ";
-  const auto add = [&](bool has, const char* name) { list += has ? (list.empty() ? "" : " ") + std::string(name) : ""; };
+  const auto add = [&](bool has, const char* name) {
+    list += has ? (list.empty() ? "" : " ") + std::string(name) : "";
+  };
   __builtin_cpu_init();
   add(__builtin_cpu_supports("sse4.2") != 0, "sse4.2");
   add(__builtin_cpu_supports("avx2") != 0, "avx2");
@@ -104,11 +114,13 @@ Section machine_section() {
   Section section{"Machine", {}, {}};
   utsname system{};
   if (uname(&system) == 0) {
-    section.findings.push_back({"system", fmt::format("{} {} {}", system.sysname, system.release, system.machine)});
+    section.findings.push_back(
+        {"system", fmt::format("{} {} {}", system.sysname, system.release, system.machine)});
   }
   const std::string model = line_of("/proc/cpuinfo", "model name");
   section.findings.push_back({"processor", model.empty() ? "unknown" : model});
-  section.findings.push_back({"cores", fmt::format("{} usable of {}", usable_cores(), sysconf(_SC_NPROCESSORS_CONF))});
+  section.findings.push_back(
+      {"cores", fmt::format("{} usable of {}", usable_cores(), sysconf(_SC_NPROCESSORS_CONF))});
   section.findings.push_back({"instructions", instruction_sets()});
   section.findings.push_back({"oneDNN uses", dnnl_isa()});
   section.findings.push_back({"memory", memory_text("MemTotal")});
@@ -116,7 +128,8 @@ Section machine_section() {
   section.findings.push_back({"memory limit", memory_limit()});
 #if defined(__x86_64__)
   if (!__builtin_cpu_supports("avx2")) {
-    section.meaning.push_back("Without AVX2 every result is right, but convolutions are several times slower.");
+    section.meaning.push_back(
+        "Without AVX2 every result is right, but convolutions are several times slower.");
   }
 #endif
   return section;
@@ -140,14 +153,17 @@ Section device_section() {
 #endif
   section.findings.push_back({"CUDA in this build", built_with_cuda ? "yes" : "no"});
   if (!built_with_cuda && driver) {
-    section.meaning.push_back("This build has no CUDA device, so --device cuda is refused and --device auto means "
-                              "cpu, although the machine has an NVIDIA driver.");
+    section.meaning.push_back(
+        "This build has no CUDA device, so --device cuda is refused and --device auto means "
+        "cpu, although the machine has an NVIDIA driver.");
   } else if (!built_with_cuda) {
-    section.meaning.push_back("This build has no CUDA device and the machine no NVIDIA driver: --device auto means "
-                              "cpu. Everything works there; only speed differs.");
+    section.meaning.push_back(
+        "This build has no CUDA device and the machine no NVIDIA driver: --device auto means "
+        "cpu. Everything works there; only speed differs.");
   } else if (!driver) {
-    section.meaning.push_back("This build has a CUDA device, but the machine no NVIDIA driver: --device auto means "
-                              "cpu. Install the driver to use the GPU.");
+    section.meaning.push_back(
+        "This build has a CUDA device, but the machine no NVIDIA driver: --device auto means "
+        "cpu. Install the driver to use the GPU.");
   }
   if (driver) dlclose(driver);
   return section;
@@ -156,19 +172,21 @@ Section device_section() {
 Section library_section() {
   Section section{"Libraries", {}, {}};
   const dnnl_version_t* dnnl = dnnl_version();
-  section.findings.push_back({"oneDNN", fmt::format("{}.{}.{} (built with {}.{}.{})", dnnl->major, dnnl->minor,
-                                                    dnnl->patch, DNNL_VERSION_MAJOR, DNNL_VERSION_MINOR,
-                                                    DNNL_VERSION_PATCH)});
-  section.findings.push_back({"protobuf", google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION)});
-  section.findings.push_back({"fmt", fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100,
-                                                 FMT_VERSION % 100)});
-  section.findings.push_back({"nlohmann-json",
-                              fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
-                                          NLOHMANN_JSON_VERSION_PATCH)});
+  section.findings.push_back(
+      {"oneDNN", fmt::format("{}.{}.{} (built with {}.{}.{})", dnnl->major, dnnl->minor, dnnl->patch,
+                             DNNL_VERSION_MAJOR, DNNL_VERSION_MINOR, DNNL_VERSION_PATCH)});
+  section.findings.push_back(
+      {"protobuf", google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION)});
+  section.findings.push_back(
+      {"fmt", fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)});
+  section.findings.push_back(
+      {"nlohmann-json", fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
+                                    NLOHMANN_JSON_VERSION_PATCH)});
   section.findings.push_back({"CLI11", CLI11_VERSION});
   section.findings.push_back({"image files", "stb_image: JPEG, PNG, BMP"});
   if (dnnl->major != DNNL_VERSION_MAJOR) {
-    section.meaning.push_back("oneDNN's major version differs from the one this program was built with: rebuild it.");
+    section.meaning.push_back(
+        "oneDNN's major version differs from the one this program was built with: rebuild it.");
   }
   return section;
 }
@@ -187,9 +205,11 @@ Section build_section() {
   section.findings.push_back({"OpenMP", openmp.empty() ? "no" : openmp});
   if (type == "Debug") section.meaning.push_back("A Debug build is many times slower than a Release build.");
   if (!sanitizers.empty()) {
-    section.meaning.push_back("A build with sanitizers finds bugs; it is several times slower and no measure of speed.");
+    section.meaning.push_back(
+        "A build with sanitizers finds bugs; it is several times slower and no measure of speed.");
   }
-  if (openmp.empty()) section.meaning.push_back("Without OpenMP our own loops run on one core; oneDNN has its threads.");
+  if (openmp.empty())
+    section.meaning.push_back("Without OpenMP our own loops run on one core; oneDNN has its threads.");
   return section;
 }
 
@@ -213,7 +233,8 @@ void print_json(const std::vector<Section>& sections) {
 }
 
 int doctor(bool as_json) {
-  const std::vector<Section> sections{device_section(), machine_section(), library_section(), build_section()};
+  const std::vector<Section> sections{device_section(), machine_section(), library_section(),
+                                      build_section()};
   if (as_json) {
     print_json(sections);
   } else {

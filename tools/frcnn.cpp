@@ -42,10 +42,11 @@ int finish(int code) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Faster R-CNN: detects objects in images, and converts, compares and evaluates detectors.", "frcnn");
+  CLI::App app("Faster R-CNN: detects objects in images, and converts, compares and evaluates detectors.",
+               "frcnn");
   app.set_version_flag("--version", std::string("frcnn ") + FRCNN_VERSION + " (" + FRCNN_COMMIT + ")",
                        "Print the version and the commit it was built from");
-  app.require_subcommand(0, 1);   // its absence is told below, after unknown options were
+  app.require_subcommand(0, 1);  // its absence is told below, after unknown options were
   app.footer(examples);
   app.get_formatter()->column_width(36);
 
@@ -61,7 +62,7 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return finish(app.exit(error));   // --help, --version
+    if (error.get_exit_code() == 0) return finish(app.exit(error));  // --help, --version
     return usage_error(app, error);
   }
   if (!action) return usage_error(app, CLI::RequiredError("A command", CLI::ExitCodes::RequiredError));

@@ -29,7 +29,8 @@ void append_directory(const std::string& directory, std::vector<std::string>& im
     if (is_image_name(it->path()) && !it->is_directory()) found.push_back(it->path().string());
   }
   if (code) throw Error(ErrorCode::io, directory + ": cannot list the directory: " + code.message());
-  if (found.empty()) throw Error(ErrorCode::io, directory + ": the directory holds no .jpg, .jpeg, .png or .bmp file");
+  if (found.empty())
+    throw Error(ErrorCode::io, directory + ": the directory holds no .jpg, .jpeg, .png or .bmp file");
   std::sort(found.begin(), found.end());
   images.insert(images.end(), found.begin(), found.end());
 }
@@ -43,7 +44,8 @@ void append_glob(const std::string& pattern, std::vector<std::string>& images) {
     if (!fs::is_directory(matches.gl_pathv[i], code)) found.emplace_back(matches.gl_pathv[i]);
   }
   globfree(&matches);
-  if (status != 0 && status != GLOB_NOMATCH) throw Error(ErrorCode::io, pattern + ": cannot expand the pattern");
+  if (status != 0 && status != GLOB_NOMATCH)
+    throw Error(ErrorCode::io, pattern + ": cannot expand the pattern");
   if (found.empty()) throw Error(ErrorCode::io, pattern + ": no file matches the pattern");
   images.insert(images.end(), found.begin(), found.end());
 }
@@ -57,7 +59,8 @@ std::string identity(const fs::path& path) {
 
 }  // namespace
 
-std::vector<std::string> expand_images(const std::vector<std::string>& arguments, std::vector<std::string>& problems) {
+std::vector<std::string> expand_images(const std::vector<std::string>& arguments,
+                                       std::vector<std::string>& problems) {
   std::vector<std::string> images;
   for (const std::string& argument : arguments) {
     std::error_code code;
@@ -88,7 +91,8 @@ const ImageProposals& find_proposals(std::span<const ImageProposals> images, con
     const ImageProposals* found = nullptr;
     for (const ImageProposals& entry : images) {
       if (spelling(entry.file) != spelling(image)) continue;
-      if (found) throw Error(ErrorCode::invalid_argument, source + ": more than one entry fits image " + image);
+      if (found)
+        throw Error(ErrorCode::invalid_argument, source + ": more than one entry fits image " + image);
       found = &entry;
     }
     if (found) return *found;

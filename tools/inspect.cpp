@@ -44,11 +44,11 @@ struct LayerRow {
 
 struct Report {
   InputSize input;
-  Graph graph;                                 // as run on the CPU
+  Graph graph;  // as run on the CPU
   Plan plan;
-  std::size_t workspace_bytes = 0;             // the largest of a single layer
+  std::size_t workspace_bytes = 0;  // the largest of a single layer
   std::vector<LayerRow> layers;
-  std::int64_t parameters = 0;                 // of the whole file
+  std::int64_t parameters = 0;  // of the whole file
   std::size_t weight_bytes = 0;
   double flops = 0;
 };
@@ -59,14 +59,16 @@ constexpr const char* inspect_help =
     "  frcnn inspect zf.safetensors --input 480x640    the same for a network input 480 high, 640 wide\n"
     "  frcnn inspect zf.safetensors --dot zf.dot && dot -Tsvg zf.dot -o zf.svg\n"
     "\n"
-    "Shapes are N x C x H x W (or rows x columns). FLOPs count a multiply-add as two. The memory plan shows what the\n"
+    "Shapes are N x C x H x W (or rows x columns). FLOPs count a multiply-add as two. The memory plan shows "
+    "what the\n"
     "activations take in the arena, where buffers that are never alive together share their place.";
 
 InputSize parse_size(const std::string& text) {
   InputSize size;
   const char* const end = text.data() + text.size();
   const auto height = std::from_chars(text.data(), end, size.height);
-  const bool has_x = height.ec == std::errc() && height.ptr != end && (*height.ptr == 'x' || *height.ptr == 'X');
+  const bool has_x =
+      height.ec == std::errc() && height.ptr != end && (*height.ptr == 'x' || *height.ptr == 'X');
   const auto width = has_x ? std::from_chars(height.ptr + 1, end, size.width) : height;
   constexpr std::int64_t limit = 1 << 16;
   if (!has_x || width.ec != std::errc() || width.ptr != end || size.height < 1 || size.width < 1 ||
@@ -135,7 +137,8 @@ double mib(std::size_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 std::string grouped(std::int64_t number) {
   std::string digits = std::to_string(number);
-  for (std::size_t i = digits.size(); i > 3; i -= 3) digits.insert(digits.begin() + static_cast<std::ptrdiff_t>(i) - 3, ',');
+  for (std::size_t i = digits.size(); i > 3; i -= 3)
+    digits.insert(digits.begin() + static_cast<std::ptrdiff_t>(i) - 3, ',');
   return digits;
 }
 
@@ -151,8 +154,8 @@ void print_layers(const Report& report) {
     shape = std::max(shape, row.shape.size());
     parameters = std::max(parameters, grouped(row.parameters).size());
   }
-  fmt::print("{:<{}}  {:<{}}  {:>{}}  {:>{}}  {:>8}  {}\n", "layer", layer, "kind", op, "output", shape, "parameters",
-             parameters, "GFLOP", "CPU kernel");
+  fmt::print("{:<{}}  {:<{}}  {:>{}}  {:>{}}  {:>8}  {}\n", "layer", layer, "kind", op, "output", shape,
+             "parameters", parameters, "GFLOP", "CPU kernel");
   for (const LayerRow& row : report.layers) {
     fmt::print("{:<{}}  {:<{}}  {:>{}}  {:>{}}  {:>8}  {}\n", row.layer, layer, row.op, op, row.shape, shape,
                row.parameters > 0 ? grouped(row.parameters) : "", parameters,
@@ -164,31 +167,35 @@ void print_metadata(const Model& model, const SafetensorsFile& file) {
   fmt::print("\nConventions\n");
   const OrderedJson config = OrderedJson::parse(config_to_json(model.config));
   for (const auto& [key, value] : config.items()) {
-    if (key == "backbone") continue;           // the table above says it better
+    if (key == "backbone") continue;  // the table above says it better
     fmt::print("  {:<22}{}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
   }
   bool any = false;
   for (const auto& [key, value] : file.metadata()) {
-    if (key == "frcnn") continue;              // the configuration itself
+    if (key == "frcnn") continue;  // the configuration itself
     if (!any) fmt::print("\nOther metadata\n");
     any = true;
     fmt::print("  {:<22}{}\n", key, value);
   }
 }
 
-void print_human(const InspectOptions& options, const Model& model, const SafetensorsFile& file, const Report& report) {
+void print_human(const InspectOptions& options, const Model& model, const SafetensorsFile& file,
+                 const Report& report) {
   fmt::print("{}: {} {}, input 1x3x{}x{}\n\n", options.model, kind_name(model.config), model.config.name,
              report.input.height, report.input.width);
   print_layers(report);
-  const double saved = report.plan.activation_bytes == 0 ? 0
-                                                         : static_cast<double>(report.plan.arena_bytes) /
-                                                               static_cast<double>(report.plan.activation_bytes);
-  fmt::print("\nParameters   {} ({:.1f} MiB in the file)\n", grouped(report.parameters), mib(report.weight_bytes));
+  const double saved =
+      report.plan.activation_bytes == 0
+          ? 0
+          : static_cast<double>(report.plan.arena_bytes) / static_cast<double>(report.plan.activation_bytes);
+  fmt::print("\nParameters   {} ({:.1f} MiB in the file)\n", grouped(report.parameters),
+             mib(report.weight_bytes));
   fmt::print("Operations   {:.3f} GFLOP per image\n", report.flops / 1e9);
-  fmt::print("Memory       arena {:.1f} MiB for {:.1f} MiB of activations ({:.0f} %), {} buffers, largest workspace "
-             "{:.1f} MiB\n",
-             mib(report.plan.arena_bytes), mib(report.plan.activation_bytes), 100 * saved, report.plan.buffers.size(),
-             mib(report.workspace_bytes));
+  fmt::print(
+      "Memory       arena {:.1f} MiB for {:.1f} MiB of activations ({:.0f} %), {} buffers, largest workspace "
+      "{:.1f} MiB\n",
+      mib(report.plan.arena_bytes), mib(report.plan.activation_bytes), 100 * saved,
+      report.plan.buffers.size(), mib(report.workspace_bytes));
   print_metadata(model, file);
 }
 
@@ -251,9 +258,14 @@ int inspect(const InspectOptions& options, InputSize input) {
 
 void add_inspect(CLI::App& app, Action& action) {
   auto options = std::make_shared<InspectOptions>();
-  CLI::App* command = app.add_subcommand("inspect", "Show a model's layers, costs, memory plan and conventions");
-  command->add_option("MODEL", options->model, "A model that `frcnn convert` wrote")->required()->type_name("");
-  command->add_option("--input", options->input, "Size of the network's input; default: the model's short x long side")
+  CLI::App* command =
+      app.add_subcommand("inspect", "Show a model's layers, costs, memory plan and conventions");
+  command->add_option("MODEL", options->model, "A model that `frcnn convert` wrote")
+      ->required()
+      ->type_name("");
+  command
+      ->add_option("--input", options->input,
+                   "Size of the network's input; default: the model's short x long side")
       ->type_name("HxW");
   command->add_flag("--json", options->json, "Everything as JSON");
   command->add_option("--dot", options->dot, "The graph as it runs, for Graphviz")->type_name("FILE");

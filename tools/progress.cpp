@@ -25,7 +25,8 @@ std::string progress_line(std::size_t done, std::size_t total, double seconds, c
   std::string line = "[" + std::string(filled, '#') + std::string(width - filled, '-') + "]";
   line += fmt::format(" {}/{}", done, total);
   if (done > 0 && done < total) {
-    const auto left = static_cast<long>(seconds / static_cast<double>(done) * static_cast<double>(total - done) + 0.5);
+    const auto left =
+        static_cast<long>(seconds / static_cast<double>(done) * static_cast<double>(total - done) + 0.5);
     line += fmt::format("  {}:{:02d} left", left / 60, left % 60);
   }
   line += "  " + what;
@@ -34,7 +35,8 @@ std::string progress_line(std::size_t done, std::size_t total, double seconds, c
 }
 
 Progress::Progress(std::size_t total)
-    : total_(total), enabled_(total >= worth_showing && isatty(STDERR_FILENO) == 1),
+    : total_(total),
+      enabled_(total >= worth_showing && isatty(STDERR_FILENO) == 1),
       start_(std::chrono::steady_clock::now()) {}
 
 void Progress::show(std::size_t done, const std::string& what) {

@@ -66,14 +66,16 @@ std::vector<float> read_tensor(const StoredTensor& tensor, const std::vector<std
 
 const StoredTensor& required(const SafetensorsFile& file, const char* name) {
   if (const StoredTensor* tensor = file.find(name)) return *tensor;
-  throw Error(ErrorCode::bad_file, fmt::format("{}: has no tensor `{}`; `frcnn run --help` lists what it needs",
-                                               file.path(), name));
+  throw Error(
+      ErrorCode::bad_file,
+      fmt::format("{}: has no tensor `{}`; `frcnn run --help` lists what it needs", file.path(), name));
 }
 
 void check_positive(const std::vector<float>& values, const char* name, const std::string& path) {
   for (const float value : values) {
     if (!(std::isfinite(value) && value > 0)) {
-      throw Error(ErrorCode::bad_file, fmt::format("{}: {} holds {}, expected positive numbers", path, name, value));
+      throw Error(ErrorCode::bad_file,
+                  fmt::format("{}: {} holds {}, expected positive numbers", path, name, value));
     }
   }
 }
@@ -82,8 +84,8 @@ void check_positive(const std::vector<float>& values, const char* name, const st
 void check_finite(const std::vector<float>& values, const char* name, const std::string& path) {
   const auto bad = std::find_if(values.begin(), values.end(), [](float x) { return !std::isfinite(x); });
   if (bad == values.end()) return;
-  throw Error(ErrorCode::numeric, fmt::format("{}: {} holds {} at element {}, expected finite numbers", path, name, *bad,
-                                              bad - values.begin()));
+  throw Error(ErrorCode::numeric, fmt::format("{}: {} holds {} at element {}, expected finite numbers", path,
+                                              name, *bad, bad - values.begin()));
 }
 
 int run(const RunOptions& options) {
@@ -125,8 +127,11 @@ int run(const RunOptions& options) {
 
 void add_run(CLI::App& app, Action& action) {
   auto options = std::make_shared<RunOptions>();
-  CLI::App* command = app.add_subcommand("run", "Run the network on a stored input and store every layer's output");
-  command->add_option("MODEL", options->model, "A model that `frcnn convert` wrote")->required()->type_name("");
+  CLI::App* command =
+      app.add_subcommand("run", "Run the network on a stored input and store every layer's output");
+  command->add_option("MODEL", options->model, "A model that `frcnn convert` wrote")
+      ->required()
+      ->type_name("");
   command->add_option("BLOB", options->input, "The input, safetensors")->required()->type_name("");
   command->add_option("OUT", options->output, "The outputs, safetensors")->required()->type_name("");
   add_device_options(*command, options->device);

@@ -10,7 +10,8 @@ namespace frcnn::png {
 enum Colour : std::uint8_t { grey = 0, rgb = 2, grey_alpha = 4, rgba = 6 };
 
 inline std::string big_endian(std::uint32_t v) {
-  return {static_cast<char>(v >> 24), static_cast<char>(v >> 16), static_cast<char>(v >> 8), static_cast<char>(v)};
+  return {static_cast<char>(v >> 24), static_cast<char>(v >> 16), static_cast<char>(v >> 8),
+          static_cast<char>(v)};
 }
 
 inline std::uint32_t crc(const std::string& bytes) {
@@ -56,7 +57,7 @@ inline std::string picture(std::uint32_t width, std::uint32_t height, int depth 
   std::string raw;
   std::uint32_t noise = 12345;
   for (std::uint32_t y = 0; y < height; ++y) {
-    raw += '\0';                               // filter: none
+    raw += '\0';  // filter: none
     for (std::uint32_t x = 0; x < width; ++x) {
       for (int c = 0; c < channels; ++c) {
         noise = noise * 1664525u + 1013904223u;

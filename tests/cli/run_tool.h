@@ -54,14 +54,14 @@ inline void write_file(const std::string& path, const std::string& bytes) {
 }
 
 struct Result {
-  int code = -1;                               // 128 + signal when killed by one
+  int code = -1;  // 128 + signal when killed by one
   std::string out, err;
 };
 
 struct Options {
-  std::string stdout_to;                       // a file such as /dev/full in place of what Result::out holds
+  std::string stdout_to;  // a file such as /dev/full in place of what Result::out holds
   bool stderr_is_terminal = false;
-  long file_size_limit = 0;                    // bytes, multiples of 512; longer files fail like a full disk's
+  long file_size_limit = 0;  // bytes, multiples of 512; longer files fail like a full disk's
 };
 
 namespace detail {
@@ -70,7 +70,8 @@ namespace detail {
 inline std::string drain(int fd) {
   std::string text;
   char buffer[4096];
-  for (ssize_t n; (n = read(fd, buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<std::size_t>(n));
+  for (ssize_t n; (n = read(fd, buffer, sizeof buffer)) > 0;)
+    text.append(buffer, static_cast<std::size_t>(n));
   return text;
 }
 
@@ -79,7 +80,7 @@ inline std::string drain(int fd) {
 inline Result run(const std::vector<std::string>& arguments, const Options& options = {}) {
   const TempDir streams;
   std::vector<std::string> line{FRCNN_TOOL};
-  if (options.file_size_limit > 0) {           // the signal is ignored, so that writing fails with EFBIG
+  if (options.file_size_limit > 0) {  // the signal is ignored, so that writing fails with EFBIG
     const std::string limit = std::to_string(options.file_size_limit / 512);
     line = {"/bin/sh", "-c", "trap '' XFSZ; ulimit -f " + limit + "; exec \"$@\"", "sh", FRCNN_TOOL};
   }
@@ -92,7 +93,8 @@ inline Result run(const std::vector<std::string>& arguments, const Options& opti
   if (options.stderr_is_terminal && openpty(&terminal, &terminal_end, nullptr, nullptr, nullptr) != 0) {
     throw std::runtime_error("cannot make a terminal");
   }
-  const std::string out = options.stdout_to.empty() ? streams / "out" : options.stdout_to, err = streams / "err";
+  const std::string out = options.stdout_to.empty() ? streams / "out" : options.stdout_to,
+                    err = streams / "err";
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);

@@ -20,7 +20,9 @@ using tool::write_file;
 namespace {
 
 bool starts_with(const std::string& text, const std::string& start) { return text.rfind(start, 0) == 0; }
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 std::vector<std::string> listing(const TempDir& dir) {
   std::vector<std::string> names;
@@ -34,7 +36,7 @@ std::vector<std::string> listing(const TempDir& dir) {
 // An error that holds every one of `parts`, exit code 1, and no new file in `dir`.
 void check_refused(const TempDir& dir, const std::vector<std::string>& arguments,
                    const std::vector<std::string>& parts) {
-  std::filesystem::create_directories(dir / "drawn");   // --draw makes it before reading an image
+  std::filesystem::create_directories(dir / "drawn");  // --draw makes it before reading an image
   const std::vector<std::string> before = listing(dir);
   const auto result = run(arguments);
   INFO(result.err);
@@ -67,7 +69,8 @@ TEST_CASE("a model file that is none is refused by every command that reads one"
   write_file(dir / "short.safetensors", good.substr(0, 5));
   write_file(dir / "header_cut.safetensors", good.substr(0, 100));
   write_file(dir / "data_cut.safetensors", good.substr(0, good.size() - 1));
-  write_file(dir / "text.safetensors", "This is not a model, but it is long enough to look like a header of one.\n");
+  write_file(dir / "text.safetensors",
+             "This is not a model, but it is long enough to look like a header of one.\n");
   write_file(dir / "image.safetensors", png::picture(20, 20));
   write_file(dir / "greedy.safetensors", little_endian(1ull << 62) + good.substr(8));
   write_file(dir / "greedy2.safetensors", little_endian(good.size()) + good.substr(8));
@@ -89,18 +92,29 @@ TEST_CASE("a model file that is none is refused by every command that reads one"
   write_safetensors(dir / "bad_metadata.safetensors", tiny::stored(tensors), metadata);
 
   const std::vector<std::pair<std::string, std::vector<std::string>>> files{
-      {"missing", {}},        {"empty", {}},      {"short", {}},          {"header_cut", {}},
-      {"data_cut", {}},       {"text", {}},       {"image", {}},          {"greedy", {}},
-      {"greedy2", {}},        {"claims_more", {}}, {"no_metadata", {"frcnn convert"}},
-      {"wrong_shape", {"fc7.weight", "x16", "8x32"}}, {"missing_tensor", {"conv2.bias"}},
-      {"unknown_tensor", {"surplus"}}, {"bad_metadata", {}}};
+      {"missing", {}},
+      {"empty", {}},
+      {"short", {}},
+      {"header_cut", {}},
+      {"data_cut", {}},
+      {"text", {}},
+      {"image", {}},
+      {"greedy", {}},
+      {"greedy2", {}},
+      {"claims_more", {}},
+      {"no_metadata", {"frcnn convert"}},
+      {"wrong_shape", {"fc7.weight", "x16", "8x32"}},
+      {"missing_tensor", {"conv2.bias"}},
+      {"unknown_tensor", {"surplus"}},
+      {"bad_metadata", {}}};
   for (const auto& [name, parts] : files) {
     INFO(name);
     const std::string path = dir / (name + ".safetensors");
     std::vector<std::string> expected{path};
     expected.insert(expected.end(), parts.begin(), parts.end());
-    check_refused(dir, {"detect", path, dir / "i.png", "--json", dir / "out.json", "--dump", dir / "d.safetensors"},
-                  expected);
+    check_refused(
+        dir, {"detect", path, dir / "i.png", "--json", dir / "out.json", "--dump", dir / "d.safetensors"},
+        expected);
     check_refused(dir, {"inspect", path, "--dot", dir / "out.dot"}, expected);
   }
   check_refused(dir, {"detect", dir.path().string(), dir / "i.png"}, {dir.path().string()});
@@ -110,7 +124,8 @@ TEST_CASE("weights that are not finite are refused by name, wherever they stand"
   const TempDir dir;
   write_file(dir / "i.png", png::picture(80, 60));
   for (const auto& [name, tensor] : tiny::tensors(tiny::config())) {
-    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+    for (const float bad :
+         {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
       auto tensors = tiny::tensors(tiny::config());
       tensors[name].values[1] = bad;
       tiny::save(dir / "m.safetensors", tiny::config(), tensors);
@@ -152,8 +167,9 @@ TEST_CASE("images that cannot be read are refused") {
   for (const std::string name : {"missing.png", "zero.png", "cut.png", "text.jpg", "magic.jpg", "magic.bmp",
                                  "broken.png", "huge.png", "overflow.png", "nothing.png"}) {
     INFO(name);
-    check_refused(dir, {"detect", dir / "m.safetensors", dir / name, "--json", dir / "out.json", "--draw",
-                        dir / "drawn", "--dump", dir / "dump.safetensors", "--proposals-out", dir / "p.json"},
+    check_refused(dir,
+                  {"detect", dir / "m.safetensors", dir / name, "--json", dir / "out.json", "--draw",
+                   dir / "drawn", "--dump", dir / "dump.safetensors", "--proposals-out", dir / "p.json"},
                   {dir / name});
   }
 }
@@ -170,10 +186,10 @@ TEST_CASE("odd but legal images are detected in") {
   write_file(dir / "rgb16.png", png::picture(70, 50, 16, png::rgb));
   write_file(dir / "rgba.png", png::picture(70, 50, 8, png::rgba));
   write_file(dir / "rgba16.png", png::picture(70, 50, 16, png::rgba));
-  for (const std::string name : {"one.png", "tall.png", "wide.png", "grey.png", "grey16.png", "grey_alpha.png",
-                                 "rgb16.png", "rgba.png", "rgba16.png"}) {
-    const auto result = run({"detect", dir / "m.safetensors", dir / name, "--json", "-", "--score", "0", "--draw",
-                             dir / "drawn"});
+  for (const std::string name : {"one.png", "tall.png", "wide.png", "grey.png", "grey16.png",
+                                 "grey_alpha.png", "rgb16.png", "rgba.png", "rgba16.png"}) {
+    const auto result = run({"detect", dir / "m.safetensors", dir / name, "--json", "-", "--score", "0",
+                             "--draw", dir / "drawn"});
     INFO(name << ": " << result.err);
     REQUIRE(result.code == 0);
     const auto image = nlohmann::json::parse(result.out)["images"][0];
@@ -201,8 +217,9 @@ TEST_CASE("no proposal survives: no detections and no failure") {
   config.rpn_min_size = 1e5;
   tiny::save(dir / "m.safetensors", config, tiny::tensors(config));
   write_file(dir / "i.png", png::picture(80, 60));
-  const auto result = run({"detect", dir / "m.safetensors", dir / "i.png", "--json", "-", "--draw", dir / "drawn",
-                           "--dump", dir / "dump.safetensors", "--proposals-out", dir / "p.json"});
+  const auto result =
+      run({"detect", dir / "m.safetensors", dir / "i.png", "--json", "-", "--draw", dir / "drawn", "--dump",
+           dir / "dump.safetensors", "--proposals-out", dir / "p.json"});
   INFO(result.err);
   REQUIRE(result.code == 0);
   const auto image = nlohmann::json::parse(result.out)["images"][0];
@@ -227,8 +244,9 @@ TEST_CASE("a full disk leaves the old file and no other") {
   tool::Options full;
   full.file_size_limit = 512;
   const std::vector<std::string> detect{"detect", dir / "m.safetensors", dir / "i.png", "--score", "0"};
-  for (const std::vector<std::string>& output :
-       {std::vector<std::string>{"--dump", dir / "old"}, {"--json", dir / "old"}, {"--proposals-out", dir / "old"}}) {
+  for (const std::vector<std::string>& output : {std::vector<std::string>{"--dump", dir / "old"},
+                                                 {"--json", dir / "old"},
+                                                 {"--proposals-out", dir / "old"}}) {
     INFO(output[0]);
     std::vector<std::string> arguments = detect;
     arguments.insert(arguments.end(), output.begin(), output.end());
@@ -287,13 +305,15 @@ TEST_CASE("proposal files that do not fit are refused") {
       {R"({"images":[{"file":"i.png","boxes":[[1,2,3]],"scores":[1]}]})", "box"},
       {R"({"images":[{"file":"i.png","boxes":[[1,2,3,4]],"scores":[]}]})", "scores"},
       {R"({"images":[{"file":"i.png","boxes":[[1,2,3,"4"]],"scores":[1]}]})", "box"},
-      {R"({"images":[{"file":"a/i.png","boxes":[],"scores":[]},{"file":"b/i.png","boxes":[],"scores":[]}]})", "i.png"},
+      {R"({"images":[{"file":"a/i.png","boxes":[],"scores":[]},{"file":"b/i.png","boxes":[],"scores":[]}]})",
+       "i.png"},
   };
   for (const auto& [text, part] : bad) {
     write_file(dir / "p.json", text);
     INFO(text);
-    check_refused(dir, {"detect", dir / "m.safetensors", dir / "i.png", "--proposals", dir / "p.json", "--json",
-                        dir / "out.json"},
+    check_refused(dir,
+                  {"detect", dir / "m.safetensors", dir / "i.png", "--proposals", dir / "p.json", "--json",
+                   dir / "out.json"},
                   {dir / "p.json", part});
   }
   check_refused(dir, {"detect", dir / "m.safetensors", dir / "i.png", "--proposals", dir / "none.json"},

@@ -19,7 +19,9 @@ using tool::write_file;
 
 namespace {
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 std::vector<std::string> keys(const Json& object) {
   std::vector<std::string> result;
@@ -60,7 +62,8 @@ TEST_CASE("the JSON has the documented keys in their order, and boxes sorted by 
   CHECK(json["precision"] == "fp32");
   REQUIRE(json["images"].size() == 1);
   const Json& image = json["images"][0];
-  CHECK(keys(image) == std::vector<std::string>{"file", "width", "height", "scale", "proposals", "detections"});
+  CHECK(keys(image) ==
+        std::vector<std::string>{"file", "width", "height", "scale", "proposals", "detections"});
   CHECK(image["file"] == scene.image);
   CHECK(image["width"] == 100);
   CHECK(image["height"] == 70);
@@ -90,11 +93,12 @@ TEST_CASE("--timing adds ms and nothing else") {
   const Scene scene;
   Json timed = scene.json({"--score", "0.1", "--timing"});
   Json& ms = timed["images"][0]["ms"];
-  CHECK(keys(ms) == std::vector<std::string>{"decode", "preprocess", "backbone", "rpn", "proposals", "head", "total"});
+  CHECK(keys(ms) ==
+        std::vector<std::string>{"decode", "preprocess", "backbone", "rpn", "proposals", "head", "total"});
   double sum = 0;
   for (const auto& [stage, value] : ms.items()) {
     INFO(stage);
-    REQUIRE(value.is_number());                // the CPU can time every stage
+    REQUIRE(value.is_number());  // the CPU can time every stage
     CHECK(value >= 0.0);
     if (stage != "total") sum += value.get<double>();
   }
@@ -131,12 +135,13 @@ TEST_CASE("every override does what it says") {
   CHECK(scene.json({"--num-proposals", "7"})["images"][0]["proposals"] == 7);
   CHECK(scene.json({"--num-proposals", "50"})["images"][0]["proposals"] > 30);
   const Json few = scene.json({"--score", "0", "--max-detections", "2"})["images"][0]["detections"];
-  REQUIRE(few.size() >= 2);                    // ties with the last one stay
+  REQUIRE(few.size() >= 2);  // ties with the last one stay
   CHECK(few.size() < base["detections"].size());
   CHECK(few[0] == base["detections"][0]);
   CHECK(few.back()["score"] == few[1]["score"]);
   const auto count = [&](const char* nms) {
-    return scene.json({"--score", "0", "--max-detections", "0", "--nms", nms})["images"][0]["detections"].size();
+    return scene.json({"--score", "0", "--max-detections", "0", "--nms", nms})["images"][0]["detections"]
+        .size();
   };
   CHECK(count("1") == 2 * base["proposals"].get<std::size_t>());
   CHECK(count("0") < count("0.3"));
@@ -163,13 +168,13 @@ TEST_CASE("files, directories and patterns name images") {
   CHECK(files({dir / "d"}) == std::vector<std::string>{a, b, c});
   CHECK(files({dir / "d/*.png"}) == std::vector<std::string>{a, c});
   CHECK(files({dir / "d/[ab].*"}) == std::vector<std::string>{a, b});
-  CHECK(files({c}) == std::vector<std::string>{c});            // a file's name comes before its reading as a pattern
+  CHECK(files({c}) == std::vector<std::string>{c});  // a file's name comes before its reading as a pattern
   CHECK(files({scene.image, dir / "d", a}) == std::vector<std::string>{scene.image, a, b, c, a});
   for (const std::string& none : {dir / "empty", dir / "d/*.gif"}) {
     const auto result = scene.detect({}, {none});
     CHECK(result.code == 1);
     CHECK(contains(result.err, none));
-    const auto others = scene.detect({}, {none, scene.image});   // go on
+    const auto others = scene.detect({}, {none, scene.image});  // go on
     CHECK(others.code == 1);
     CHECK(others.err == result.err);
     CHECK(contains(others.out, scene.image));
@@ -239,7 +244,7 @@ TEST_CASE("a progress bar shows on a terminal only, and only for several images"
   CHECK(shown.code == 0);
   CHECK(contains(shown.err, "0/6"));
   CHECK(contains(shown.err, "[------------------------]"));
-  CHECK(shown.err.substr(shown.err.size() - 4) == "\r\033[K");       // wiped at the end
+  CHECK(shown.err.substr(shown.err.size() - 4) == "\r\033[K");  // wiped at the end
   CHECK(run(arguments).err.empty());
   CHECK(run({"detect", scene.model, scene.image}, terminal).err.empty());
 }
@@ -248,8 +253,9 @@ TEST_CASE("two runs write equal bytes") {
   const Scene scene;
   std::vector<std::vector<std::string>> written;
   for (const std::string n : {"1", "2"}) {
-    const auto result = scene.detect({"--score", "0", "--json", scene.dir / ("j" + n), "--dump", scene.dir / ("d" + n),
-                                      "--proposals-out", scene.dir / ("p" + n), "--draw", scene.dir / ("drawn" + n)});
+    const auto result =
+        scene.detect({"--score", "0", "--json", scene.dir / ("j" + n), "--dump", scene.dir / ("d" + n),
+                      "--proposals-out", scene.dir / ("p" + n), "--draw", scene.dir / ("drawn" + n)});
     REQUIRE(result.code == 0);
     written.push_back({result.out});
     for (const std::string& name : {"j" + n, "d" + n, "p" + n, "drawn" + n + "/i.png"}) {
@@ -281,8 +287,9 @@ TEST_CASE("a dump holds every published value as f32 in network order") {
   const auto names = order(*dump);
   CHECK(names.size() == dump->tensors().size());
   std::size_t place = 0;
-  const std::vector<std::string> network{"data", "conv1", "pool1", "conv2", "rpn/output", "rpn_cls_score",
-                                         "rpn_cls_prob_reshape", "rois", "pool5", "fc6", "fc7", "cls_prob"};
+  const std::vector<std::string> network{
+      "data", "conv1", "pool1", "conv2", "rpn/output", "rpn_cls_score", "rpn_cls_prob_reshape",
+      "rois", "pool5", "fc6",   "fc7",   "cls_prob"};
   for (const std::string& name : names) {
     INFO(name);
     CHECK(name.find('@') == std::string::npos);
@@ -291,7 +298,8 @@ TEST_CASE("a dump holds every published value as f32 in network order") {
     if (place < network.size() && name == network[place]) ++place;
   }
   CHECK(place == network.size());
-  for (const char* name : {"im_info", "roi_scores", "rpn_bbox_pred", "cls_score", "bbox_pred", "detections"}) {
+  for (const char* name :
+       {"im_info", "roi_scores", "rpn_bbox_pred", "cls_score", "bbox_pred", "detections"}) {
     CHECK(dump->find(name) != nullptr);
   }
   using Dims = std::vector<std::int64_t>;
@@ -339,7 +347,7 @@ TEST_CASE("the dump's detections are those that are printed") {
   REQUIRE(stored.shape == std::vector<std::int64_t>{static_cast<std::int64_t>(json.size()), 6});
   std::vector<float> rows(json.size() * 6);
   std::memcpy(rows.data(), stored.data, stored.bytes);
-  for (std::size_t i = 0; i + 6 < rows.size(); i += 6) {   // classes ascending, scores descending
+  for (std::size_t i = 0; i + 6 < rows.size(); i += 6) {  // classes ascending, scores descending
     CHECK((rows[i] < rows[i + 6] || (rows[i] == rows[i + 6] && rows[i + 1] >= rows[i + 7])));
   }
   for (const Json& d : json) {
@@ -368,8 +376,10 @@ TEST_CASE("proposals that were written can take the network's place") {
     CHECK(a[i]["box"][2].get<double>() == Approx(b[i]["box"][2].get<double>()).margin(0.05));
   }
   // One box of the user's own, found by stem; it is what the head then sees.
-  write_file(scene.dir / "one", R"({"images":[{"file":"elsewhere/i.jpg","boxes":[[10,20,59,49]],"scores":[0.5]}]})");
-  CHECK(scene.json({"--proposals", scene.dir / "one", "--dump", scene.dir / "d"})["images"][0]["proposals"] == 1);
+  write_file(scene.dir / "one",
+             R"({"images":[{"file":"elsewhere/i.jpg","boxes":[[10,20,59,49]],"scores":[0.5]}]})");
+  CHECK(scene.json({"--proposals", scene.dir / "one", "--dump", scene.dir / "d"})["images"][0]["proposals"] ==
+        1);
   const auto dump = SafetensorsFile::open(scene.dir / "d");
   float roi[5];
   REQUIRE(dump->find("rois")->bytes == sizeof roi);
@@ -386,8 +396,9 @@ TEST_CASE("proposals that were written can take the network's place") {
 TEST_CASE("after equal network outputs, another number of threads changes nothing") {
   const Scene scene;
   for (const std::string n : {"1", "2", "3"}) {
-    const auto result = scene.detect({"--threads", n, "--score", "0", "--json", scene.dir / ("j" + n), "--dump",
-                                      scene.dir / ("d" + n), "--proposals-out", scene.dir / ("p" + n)});
+    const auto result =
+        scene.detect({"--threads", n, "--score", "0", "--json", scene.dir / ("j" + n), "--dump",
+                      scene.dir / ("d" + n), "--proposals-out", scene.dir / ("p" + n)});
     INFO(result.err);
     REQUIRE(result.code == 0);
   }

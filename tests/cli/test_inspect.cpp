@@ -15,7 +15,9 @@ using tool::TempDir;
 
 namespace {
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 Json inspect(std::vector<std::string> more) {
   more.insert(more.begin(), "inspect");
@@ -103,7 +105,8 @@ TEST_CASE("doctor tells devices, machine, libraries and build") {
     CHECK(json.contains(section));
     CHECK(contains(human.out, section));
   }
-  for (const char* name : {"cpu", "cuda", "NVIDIA driver"}) CHECK(!json["Devices"][name].get<std::string>().empty());
+  for (const char* name : {"cpu", "cuda", "NVIDIA driver"})
+    CHECK(!json["Devices"][name].get<std::string>().empty());
   for (const char* name : {"oneDNN", "protobuf"}) {
     CHECK(contains(json["Libraries"][name].get<std::string>(), "."));
   }

@@ -16,13 +16,16 @@ using tool::TempDir;
 
 namespace {
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 tiny::Tensors blob(std::int64_t height, std::int64_t width, float scale) {
   tiny::Tensors t;
   tiny::Tensor& data = t["data"];
   data.shape = {1, 3, height, width};
-  for (std::int64_t i = 0; i < 3 * height * width; ++i) data.values.push_back(static_cast<float>(i * 7919 % 255) - 110);
+  for (std::int64_t i = 0; i < 3 * height * width; ++i)
+    data.values.push_back(static_cast<float>(i * 7919 % 255) - 110);
   t["im_info"] = {{1, 3}, {static_cast<float>(height), static_cast<float>(width), scale}};
   return t;
 }
@@ -93,14 +96,29 @@ TEST_CASE("blobs that do not fit are refused by name") {
   const std::vector<std::pair<std::string, Change>> changes{
       {"data", [](tiny::Tensors& t) { t.erase("data"); }},
       {"im_info", [](tiny::Tensors& t) { t.erase("im_info"); }},
-      {"[1,3,any,any]", [](tiny::Tensors& t) { t["data"].shape = {3, 48, 80}; }},
-      {"[3,1,48,80]", [](tiny::Tensors& t) { t["data"].shape = {3, 1, 48, 80}; }},
+      {"[1,3,any,any]",
+       [](tiny::Tensors& t) {
+         t["data"].shape = {3, 48, 80};
+       }},
+      {"[3,1,48,80]",
+       [](tiny::Tensors& t) {
+         t["data"].shape = {3, 1, 48, 80};
+       }},
       {"[3]", [](tiny::Tensors& t) { t["im_info"].shape = {3}; }},
-      {"[2,1]", [](tiny::Tensors& t) { t["image_size"] = {{2, 1}, {50, 60}}; }},
+      {"[2,1]",
+       [](tiny::Tensors& t) {
+         t["image_size"] = {{2, 1}, {50, 60}};
+       }},
       {"im_info", [](tiny::Tensors& t) { t["im_info"].values[2] = 0; }},
       {"im_info", [](tiny::Tensors& t) { t["im_info"].values[0] = NAN; }},
-      {"image_size", [](tiny::Tensors& t) { t["image_size"] = {{1, 2}, {-50, 60}}; }},
-      {"[1,3,0,80]", [](tiny::Tensors& t) { t["data"] = {{1, 3, 0, 80}, {}}; }},
+      {"image_size",
+       [](tiny::Tensors& t) {
+         t["image_size"] = {{1, 2}, {-50, 60}};
+       }},
+      {"[1,3,0,80]",
+       [](tiny::Tensors& t) {
+         t["data"] = {{1, 3, 0, 80}, {}};
+       }},
   };
   for (const auto& [part, change] : changes) {
     tiny::Tensors in = blob(48, 80, 0.5f);

@@ -14,7 +14,9 @@ namespace {
 const std::vector<std::string> commands{"detect", "run", "diff", "convert", "inspect", "eval", "doctor"};
 
 bool starts_with(const std::string& text, const std::string& start) { return text.rfind(start, 0) == 0; }
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// A detector small enough to be made in a test: two convolutions, three classes, random weights that are the same on
-// every machine.
+// A detector small enough to be made in a test: two convolutions, three classes, random weights that are the
+// same on every machine.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +47,7 @@ struct Tensor {
 using Tensors = std::map<std::string, Tensor>;
 
 inline Tensors tensors(const ModelConfig& c) {
-  std::mt19937 random(7);                      // its raw output is the same everywhere, distributions are not
+  std::mt19937 random(7);  // its raw output is the same everywhere, distributions are not
   Tensors all;
   const auto add = [&](const std::string& layer, std::vector<std::int64_t> shape, float size) {
     const std::int64_t out = shape[0];
@@ -79,12 +79,15 @@ inline Tensors tensors(const ModelConfig& c) {
 inline std::vector<StoredTensor> stored(const Tensors& tensors) {
   std::vector<StoredTensor> list;
   for (const auto& [name, tensor] : tensors) {
-    list.push_back({name, DType::f32, tensor.shape, tensor.values.data(), tensor.values.size() * sizeof(float)});
+    list.push_back(
+        {name, DType::f32, tensor.shape, tensor.values.data(), tensor.values.size() * sizeof(float)});
   }
   return list;
 }
 
-inline void save(const std::string& path, const ModelConfig& c, const Tensors& t) { save_model(path, c, stored(t)); }
+inline void save(const std::string& path, const ModelConfig& c, const Tensors& t) {
+  save_model(path, c, stored(t));
+}
 inline void save(const std::string& path) { save(path, config(), tensors(config())); }
 
 inline void save_backbone(const std::string& path) {

@@ -1,4 +1,5 @@
-// Whole networks through the command: convert, run and detect against the published code's outputs, stage by stage.
+// Whole networks through the command: convert, run and detect against the published code's outputs, stage by
+// stage.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -32,7 +33,8 @@ constexpr double data_tolerance = 1e-3, top_tolerance = 1e-4, roi_tolerance = 2e
 std::vector<fs::path> entries(const fs::path& folder, const std::string& pattern) {
   std::vector<fs::path> found;
   for (const auto& entry : fs::directory_iterator(folder)) {
-    if (std::regex_match(entry.path().filename().string(), std::regex(pattern))) found.push_back(entry.path());
+    if (std::regex_match(entry.path().filename().string(), std::regex(pattern)))
+      found.push_back(entry.path());
   }
   std::sort(found.begin(), found.end());
   if (found.empty()) FAIL("nothing in " << folder << " is called " << pattern);
@@ -96,7 +98,8 @@ Tensor strided(const Tensor& from, std::int64_t step) {
 Tensor first_rows(const Tensor& from, std::int64_t rows) {
   Tensor to = from;
   to.shape[0] = std::min(rows, from.shape[0]);
-  to.values.resize(from.values.size() / static_cast<std::size_t>(from.shape[0]) * static_cast<std::size_t>(to.shape[0]));
+  to.values.resize(from.values.size() / static_cast<std::size_t>(from.shape[0]) *
+                   static_cast<std::size_t>(to.shape[0]));
   return to;
 }
 
@@ -111,7 +114,8 @@ Tensor row_sums(const Tensor& from, std::int64_t rows) {
 }
 
 // Our counterpart of a reference tensor; shape empty if we have none.
-Tensor counterpart(const SafetensorsFile& ours, const std::string& name, const Tensor& want, std::string& base) {
+Tensor counterpart(const SafetensorsFile& ours, const std::string& name, const Tensor& want,
+                   std::string& base) {
   static const std::regex derived(R"((.+)_(stride|first|sum)(\d*))");
   std::smatch match;
   base = name == "scores" ? "cls_prob" : name;
@@ -155,14 +159,15 @@ double box_distance(const double* a, const double* b) {
   return most;
 }
 
-// Two RoIs that pool the same cells have equal scores; suppression may then keep either. True when `got` is another RoI's
-// box of the same class with the very score that the reference gives to `want`.
+// Two RoIs that pool the same cells have equal scores; suppression may then keep either. True when `got` is
+// another RoI's box of the same class with the very score that the reference gives to `want`.
 bool is_twin(const Row& want, const Row& got, const Tensor& reference_prob, const Tensor& our_boxes) {
   const auto classes = static_cast<std::size_t>(reference_prob.shape[1]);
   const auto c = static_cast<std::size_t>(want.class_id);
   const std::size_t box_columns = static_cast<std::size_t>(our_boxes.shape[1]);
   for (std::size_t r = 0; r < static_cast<std::size_t>(reference_prob.shape[0]); ++r) {
-    if (static_cast<float>(reference_prob.values[r * classes + c]) != static_cast<float>(want.score)) continue;
+    if (static_cast<float>(reference_prob.values[r * classes + c]) != static_cast<float>(want.score))
+      continue;
     const double* box = &our_boxes.values[r * box_columns + (box_columns == 4 ? 0 : 4 * c)];
     if (box_distance(box, got.box) <= box_tolerance) return true;
   }
@@ -170,8 +175,8 @@ bool is_twin(const Row& want, const Row& got, const Tensor& reference_prob, cons
 }
 
 // One to one: same class, score and box within the tolerances, equal scores interchangeable.
-void compare_detections(Tally& tally, const std::string& name, const Tensor& got_tensor, const Tensor& want_tensor,
-                        const Tensor& reference_prob, const Tensor& our_boxes) {
+void compare_detections(Tally& tally, const std::string& name, const Tensor& got_tensor,
+                        const Tensor& want_tensor, const Tensor& reference_prob, const Tensor& our_boxes) {
   INFO(name);
   const std::vector<Row> got = rows(got_tensor), want = rows(want_tensor);
   CHECK(got.size() == want.size());
@@ -188,11 +193,12 @@ void compare_detections(Tally& tally, const std::string& name, const Tensor& got
     return false;
   };
   for (const Row& row : want) {
-    if (!take(row, [&](const Row& g) { return box_distance(g.box, row.box) <= box_tolerance; })) unmatched.push_back(&row);
+    if (!take(row, [&](const Row& g) { return box_distance(g.box, row.box) <= box_tolerance; }))
+      unmatched.push_back(&row);
   }
   for (const Row* row : unmatched) {
-    INFO("class " << row->class_id << " score " << row->score << " box " << row->box[0] << " " << row->box[1] << " "
-                  << row->box[2] << " " << row->box[3]);
+    INFO("class " << row->class_id << " score " << row->score << " box " << row->box[0] << " " << row->box[1]
+                  << " " << row->box[2] << " " << row->box[3]);
     CHECK(take(*row, [&](const Row& g) { return is_twin(*row, g, reference_prob, our_boxes); }));
   }
   for (std::size_t i = 1; i < got.size(); ++i) {
@@ -207,7 +213,8 @@ void compare_detections(Tally& tally, const std::string& name, const Tensor& got
 
 bool is_about_the_image(const std::string& name) { return name == "image_bgr" || name == "im_scale"; }
 
-// Every tensor of the reference that a network computes; detections under other settings are compared by the caller.
+// Every tensor of the reference that a network computes; detections under other settings are compared by the
+// caller.
 void compare_stages(Tally& tally, const std::string& case_name, const SafetensorsFile& ours,
                     const SafetensorsFile& reference) {
   std::set<std::string> unknown;
@@ -216,8 +223,8 @@ void compare_stages(Tally& tally, const std::string& case_name, const Safetensor
     if (is_about_the_image(name) || name.rfind("detections_", 0) == 0) continue;
     const Tensor want = load(reference, name);
     if (name == "detections") {
-      compare_detections(tally, case_name + " detections", load(ours, name), want, load(reference, "cls_prob"),
-                         load(ours, "pred_boxes"));
+      compare_detections(tally, case_name + " detections", load(ours, name), want,
+                         load(reference, "cls_prob"), load(ours, "pred_boxes"));
       continue;
     }
     std::string base;
@@ -234,15 +241,19 @@ void compare_stages(Tally& tally, const std::string& case_name, const Safetensor
   CHECK(unknown == std::set<std::string>{});
 }
 
-std::vector<std::string> detect(const std::string& model, const fs::path& image, const SafetensorsFile& reference,
-                                const std::string& dump) {
-  const auto text = [&](const char* key) { return std::to_string(std::lround(golden::number(reference, key))); };
-  return {"detect", model, image.string(), "--short-side", text("scale"), "--long-side", text("max_size"), "--dump", dump};
+std::vector<std::string> detect(const std::string& model, const fs::path& image,
+                                const SafetensorsFile& reference, const std::string& dump) {
+  const auto text = [&](const char* key) {
+    return std::to_string(std::lround(golden::number(reference, key)));
+  };
+  return {"detect", model, image.string(), "--short-side", text("scale"), "--long-side", text("max_size"),
+          "--dump", dump};
 }
 
-// The image itself, through decoding and resizing, with the cap on detections as each reference tensor wants it.
-void compare_detect(Tally& tally, const std::string& case_name, const std::string& model, const fs::path& image,
-                    const SafetensorsFile& reference, const TempDir& dir) {
+// The image itself, through decoding and resizing, with the cap on detections as each reference tensor wants
+// it.
+void compare_detect(Tally& tally, const std::string& case_name, const std::string& model,
+                    const fs::path& image, const SafetensorsFile& reference, const TempDir& dir) {
   const std::string dump = dir / "detect.safetensors";
   run_ok(detect(model, image, reference, dump));
   compare_stages(tally, case_name, *SafetensorsFile::open(dump), reference);
@@ -251,13 +262,14 @@ void compare_detect(Tally& tally, const std::string& case_name, const std::strin
     arguments.insert(arguments.end(), {"--max-detections", match[2].empty() ? "0" : match[2]});
     run_ok(arguments);
     const auto ours = SafetensorsFile::open(dump);
-    compare_detections(tally, case_name + " " + match[0], load(*ours, "detections"), load(reference, match[0]),
-                       load(reference, "cls_prob"), load(*ours, "pred_boxes"));
+    compare_detections(tally, case_name + " " + match[0], load(*ours, "detections"),
+                       load(reference, match[0]), load(reference, "cls_prob"), load(*ours, "pred_boxes"));
   }
 }
 
 // data and im_info as the file has them, and the original's size from the image that it carries.
-void write_blob(const std::string& path, const SafetensorsFile& reference, const std::vector<float>& im_info) {
+void write_blob(const std::string& path, const SafetensorsFile& reference,
+                const std::vector<float>& im_info) {
   const StoredTensor& image = golden::tensor(reference, "image_bgr");
   const std::vector<float> size{static_cast<float>(image.shape[0]), static_cast<float>(image.shape[1])};
   const StoredTensor list[] = {golden::tensor(reference, "data"),
@@ -293,7 +305,7 @@ void check_tiny_net(const fs::path& folder) {
     run_ok({"run", model, dir / "blob.safetensors", out});
     outputs.push_back(tool::read_file(out));
   }
-  CHECK((outputs[0] == outputs[1]));           // of megabytes, hence not printed
+  CHECK((outputs[0] == outputs[1]));  // of megabytes, hence not printed
   const std::string model = dir / (sources[0] + ".frcnn"), out = dir / (sources[0] + ".out");
   compare_stages(tally, name + " run", *SafetensorsFile::open(out), *reference);
   check_diff(out, reference->path());
@@ -303,8 +315,8 @@ void check_tiny_net(const fs::path& folder) {
   CHECK((tool::read_file(dir / "direct.out") == outputs[0]));
 
   for (const fs::path& file : entries(folder, R"(reference(_\d+)?\.safetensors)")) {
-    compare_detect(tally, name + " detect " + file.stem().string(), model, image, *SafetensorsFile::open(file.string()),
-                   dir);
+    compare_detect(tally, name + " detect " + file.stem().string(), model, image,
+                   *SafetensorsFile::open(file.string()), dir);
   }
   tally.finish();
 }
