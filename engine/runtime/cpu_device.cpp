@@ -33,8 +33,13 @@ class CpuDevice final : public Device {
     return std::shared_ptr<void>(data, [size](void* p) { munmap(p, size); });
   }
 
-  void upload(void* device, const void* host, std::size_t bytes) override { std::memcpy(device, host, bytes); }
-  void download(void* host, const void* device, std::size_t bytes) override { std::memcpy(host, device, bytes); }
+  // Nothing may be copied from or to nowhere.
+  void upload(void* device, const void* host, std::size_t bytes) override {
+    if (bytes > 0) std::memcpy(device, host, bytes);
+  }
+  void download(void* host, const void* device, std::size_t bytes) override {
+    if (bytes > 0) std::memcpy(host, device, bytes);
+  }
   void fill(void* device, int byte, std::size_t bytes) override { std::memset(device, byte, bytes); }
   void synchronize() override {}
   void* stream() override { return nullptr; }

@@ -89,7 +89,7 @@ TEST_CASE("the JSON has the documented keys in their order, and boxes sorted by 
   }
 }
 
-TEST_CASE("--timing adds ms and nothing else") {
+TEST_CASE("option --timing adds ms and nothing else") {
   const Scene scene;
   Json timed = scene.json({"--score", "0.1", "--timing"});
   Json& ms = timed["images"][0]["ms"];
@@ -110,7 +110,7 @@ TEST_CASE("--timing adds ms and nothing else") {
   CHECK(contains(human.out, "total"));
 }
 
-TEST_CASE("--score selects, above and below the model's own threshold") {
+TEST_CASE("option --score selects, above and below the model's own threshold") {
   const Scene scene;
   const Json all = scene.json({"--score", "0", "--max-detections", "0"})["images"][0]["detections"];
   const Json some = scene.json({"--score", "0.3", "--max-detections", "0"})["images"][0]["detections"];
