@@ -282,7 +282,7 @@ void add_eval(CLI::App& app, Action& action) {
   command->footer(eval_help);
   command->callback([&action, options] {
     if (options->model.empty() && options->from_detections.empty()) {
-      throw CLI::RequiredError("MODEL (or --from-detections FILE)", CLI::ExitCodes::RequiredError);
+      throw CLI::RequiredError("MODEL (or --from-detections FILE)");
     }
     if (options->json == "-" && options->detections == "-") {
       throw CLI::ValidationError("--json and --detections cannot both go to standard output");

@@ -65,7 +65,7 @@ int main(int argc, char** argv) {
     if (error.get_exit_code() == 0) return finish(app.exit(error));  // --help, --version
     return usage_error(app, error);
   }
-  if (!action) return usage_error(app, CLI::RequiredError("A command", CLI::ExitCodes::RequiredError));
+  if (!action) return usage_error(app, CLI::RequiredError("A command"));
   try {
     return finish(action());
   } catch (const std::bad_alloc&) {

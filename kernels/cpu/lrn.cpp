@@ -13,23 +13,24 @@ namespace {
 
 struct Geometry {
   std::int64_t height, width, channels;
-  std::int64_t before, size;  // the window starts `before` cells earlier and has `size` of them
-  std::int64_t tile;          // columns computed at a time, within_channel
-  float factor, shift, beta;  // y = x (shift + factor * sum)^-beta
+  std::int64_t before, size;   // the window starts `before` cells earlier and has `size` of them
+  std::int64_t tile;           // columns computed at a time, within_channel
+  double factor, shift, beta;  // y = x (shift + factor * sum)^-beta
 };
 
-// dst = src * (shift + factor * sum)^-beta. t^(3/4) = sqrt(t sqrt(t)) takes two square roots; with the
-// division the error is at most 3/2 of a power function's and a product. It holds below t = 4e25, far above
-// any activation.
+// dst = src * (shift + factor * sum)^-beta, in double from the float sums on: it then adds next to nothing to
+// the rounding of the convolutions, on which the order of proposals with close scores depends. t^(3/4) =
+// sqrt(t sqrt(t)) takes two square roots, a quarter of a power function's time.
 FRCNN_INLINE void normalise(const Geometry& g, const float* src, const float* sum, float* dst,
                             std::int64_t n) {
-  if (g.beta == 0.75f) {
+  if (g.beta == 0.75) {
     for (std::int64_t i = 0; i < n; ++i) {
-      const float t = g.shift + g.factor * sum[i];
-      dst[i] = src[i] / __builtin_sqrtf(t * __builtin_sqrtf(t));
+      const double t = g.shift + g.factor * sum[i];
+      dst[i] = static_cast<float>(src[i] / __builtin_sqrt(t * __builtin_sqrt(t)));
     }
   } else {
-    for (std::int64_t i = 0; i < n; ++i) dst[i] = src[i] * std::pow(g.shift + g.factor * sum[i], -g.beta);
+    for (std::int64_t i = 0; i < n; ++i)
+      dst[i] = static_cast<float>(src[i] * std::pow(g.shift + g.factor * sum[i], -g.beta));
   }
 }
 
@@ -97,8 +98,8 @@ Prepared prepare(const Lrn& op, const KernelSpec& spec, const Settings& settings
   g.tile = std::clamp<std::int64_t>(2048 / std::max<std::int64_t>(g.channels, 1), 16,
                                     std::max<std::int64_t>(g.width, 16));
   const double cells = within ? static_cast<double>(op.size) * op.size : op.size;
-  g.factor = static_cast<float>(op.alpha / cells);
-  g.shift = within ? 1.0f : op.k;
+  g.factor = op.alpha / cells;
+  g.shift = within ? 1.0 : op.k;
   g.beta = op.beta;
 
   const std::int64_t rows = within ? s[0] * g.height : s[0] * g.height * g.width;

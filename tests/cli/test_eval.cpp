@@ -123,7 +123,7 @@ TEST_CASE("eval: wrong usage is told as such") {
     CHECK(result.code == 2);
     CHECK(has(result.err, part));
   };
-  usage(eval({}, voc.data()), "MODEL (or --from-detections FILE)");
+  usage(eval({}, voc.data()), "MODEL (or --from-detections FILE) is required");
   usage(eval({"m", "--set", "test"}), "--data");
   usage(eval({"m", "--data", "d"}), "--set");
   usage(eval({"--from-detections", detections, "--metric", "coco"}, voc.data()), "--metric");
