@@ -62,6 +62,21 @@ __global__ void missing_second_barrier_kernel(const float* in, float* out) {
   out[i] = tile[kThreads - 1 - i] - 100;
 }
 
+// The same within each warp.
+template <bool bug>
+__global__ void missing_second_syncwarp_kernel(const float* in, float* out) {
+  SharedCarver carver;
+  float* const tile = carver.take<float>(kThreads);
+  const int i = threadIdx.x;
+  tile[i] = in[i];
+  __syncwarp();
+  const float v = tile[i ^ 31];  // missing_second_syncwarp: load
+  if (!bug) __syncwarp();
+  tile[i] = v + 100;  // missing_second_syncwarp: store
+  __syncwarp();
+  out[i] = tile[i ^ 31] - 100;
+}
+
 // The next tile is fetched into the place of one that is still being read.
 template <bool bug>
 __global__ void early_refill_kernel(const float* in, float* out) {
@@ -222,10 +237,18 @@ Case plain(const char* name, Kernel right, Kernel wrong) {
 #define CASE(name) plain(#name, name##_kernel<false>, name##_kernel<true>)
 
 std::vector<Case> cases() {
-  std::vector<Case> all = {
-      CASE(shared_overrun), CASE(static_overrun),         CASE(store_past_output), CASE(early_return),
-      CASE(uninitialised),  CASE(missing_wait),           CASE(divergent),         CASE(absent_lane),
-      CASE(stack_overrun),  CASE(missing_second_barrier), CASE(early_refill)};
+  std::vector<Case> all = {CASE(shared_overrun),
+                           CASE(static_overrun),
+                           CASE(store_past_output),
+                           CASE(early_return),
+                           CASE(uninitialised),
+                           CASE(missing_wait),
+                           CASE(divergent),
+                           CASE(absent_lane),
+                           CASE(stack_overrun),
+                           CASE(missing_second_barrier),
+                           CASE(missing_second_syncwarp),
+                           CASE(early_refill)};
   all.push_back({"missing_barrier", [](bool bug, Data& data) {
                    for (int i = 0; i < kThreads; ++i) data.expected[i] = data.in[kThreads - 1 - i];
                    launch(bug ? missing_barrier_kernel<true> : missing_barrier_kernel<false>, dim3(1),

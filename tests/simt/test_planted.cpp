@@ -117,7 +117,8 @@ TEST_CASE("planted: missing wait for an asynchronous copy") {
 
 TEST_CASE("planted: missing barrier") {
   if (kBuild == Build::thread) {
-    for (const std::string bug : {"missing_barrier", "missing_syncwarp", "missing_second_barrier"}) {
+    for (const std::string bug :
+         {"missing_barrier", "missing_syncwarp", "missing_second_barrier", "missing_second_syncwarp"}) {
       caught(bug, kRace,
              {"ThreadSanitizer: data race", bug + "_kernel<true> ", line_with(bug + ": store"),
               line_with(bug + ": load")});
@@ -127,6 +128,7 @@ TEST_CASE("planted: missing barrier") {
     caught("missing_barrier", kWrong, {"nan, expected"});
     caught("missing_syncwarp", kWrong, {"nan, expected"});
     caught("missing_second_barrier", kWrong, {", expected"});
+    caught("missing_second_syncwarp", kWrong, {", expected"});
     caught("early_refill", kWrong, {", expected"});
   }
 }
