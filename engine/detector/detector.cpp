@@ -214,11 +214,15 @@ DetectResult Detector::infer(const Input& input, const DetectRequest& request) {
   const auto build = [&] {
     return build_graph(*model_, {input.source, 1, input.height, input.width, input.scale, external});
   };
-  // Every value at once, or a blob beyond the scale rule's sizes, gets memory of its own; all else shares the arena.
+  // Every value at once, and what the arena was not sized for (a blob beyond the scale rule's sizes, more RoIs than the
+  // network's own proposals), get memory of their own; all else shares the arena.
   std::unique_ptr<Executable> own;
+  const ModelConfig& config = model_->config;
   const bool oversized = input.source == GraphRequest::Source::blob &&
-                         input.height * input.width > std::int64_t{model_->config.short_side} * model_->config.long_side;
-  if (request.want_tensors || oversized) {
+                         (std::max(input.height, input.width) > std::max(config.short_side, config.long_side) ||
+                          input.height * input.width > std::int64_t{config.short_side} * config.long_side);
+  const bool many_rois = external > std::max<std::int64_t>(1, config.post_nms_top_n);
+  if (request.want_tensors || oversized || many_rois) {
     const Graph graph = build();
     const auto keep = request.want_tensors ? names_of(graph, has_published_floats) : std::vector<std::string>{};
     own = std::make_unique<Executable>(graph, keep, session_.weights(), session_.device());

@@ -2,7 +2,9 @@
 //
 // Source and destination are plain NHWC for the direct form. oneDNN 2.x's Winograd takes only maps blocked by
 // 16 channels, so that form reorders its source and its result, which costs 2-15 % of what it saves.
+#include <algorithm>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -154,6 +156,13 @@ std::optional<Prepared> winograd(const Problem& p, const dnnl::engine& engine, i
 
 Prepared prepare(const Conv2d& op, const KernelSpec& spec, const Settings& settings) {
   const Problem problem = problem_of(op, spec);
+  // oneDNN counts the pixels of a map in int, and one that overflows ends in a division by zero.
+  for (const memory::dims& map : {problem.src, problem.dst}) {
+    constexpr std::int64_t most = std::numeric_limits<int>::max();
+    if (map[2] > most / std::max<std::int64_t>(map[3], 1))
+      throw Error(ErrorCode::unsupported,
+                  problem.name + ": oneDNN takes maps of at most " + std::to_string(most) + " pixels");
+  }
   return onednn::translated(problem.name, [&] {
     const onednn::ThreadScope scope(settings.threads);
     const dnnl::engine engine(dnnl::engine::kind::cpu, 0);

@@ -226,6 +226,18 @@ TEST_CASE("given proposals replace the network's", "[detector]") {
   CHECK(detector.detect(picture.view, given).detections.empty());
 }
 
+TEST_CASE("more proposals than the arena was sized for are pooled all the same", "[detector]") {
+  DetectorOptions options = on_cpu();
+  options.max_image_pixels = 80 * 60;
+  Detector detector(tiny_model(), options);
+  const Picture picture(80, 60, 7);
+  const std::vector<Proposal> many(20000, Proposal{0.5f, {5, 5, 50, 40}});
+  DetectRequest given;
+  given.proposals = &many;
+  CHECK(detector.detect(picture.view, given).proposal_count == 20000);
+  CHECK_NOTHROW(detector.detect(picture.view));
+}
+
 TEST_CASE("what a detector is not asked for is refused before anything happens", "[detector]") {
   DetectorOptions options = on_cpu();
   options.max_image_pixels = 5000;

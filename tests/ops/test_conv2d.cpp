@@ -1,5 +1,6 @@
 #include <string>
 
+#include "frcnn/error.h"
 #include "op_runner.h"
 #include "reference/conv2d.h"
 
@@ -84,6 +85,12 @@ TEST_CASE("conv2d: at most twice the error of plain float loops", "[conv2d]") {
     }
     tally.check();
   }
+}
+
+TEST_CASE("conv2d: a map of more pixels than oneDNN counts is refused", "[conv2d]") {
+  const std::vector<TensorSpec> in{{{1, 65536, 65536, 3}}, {{64, 3, 7, 7}}, {{64}}};
+  const std::vector<TensorSpec> out = infer(Conv2d{2, 3, {}}, in, "conv1");
+  CHECK_THROWS_AS(cpu::prepare(Conv2d{2, 3, {}}, KernelSpec{in, out}, cpu::Settings{1}), Error);
 }
 
 TEST_CASE("conv2d: equal layouts are shared between image sizes, and threads alone do not change them",
