@@ -274,18 +274,19 @@ void add_output_options(CLI::App& command, DetectOptions& o) {
 void add_convention_options(CLI::App& command, DetectOptions& o) {
   const std::string group = "How it detects (default: the model's own conventions)";
   const CLI::Range unit = CLI::Range(0.0, 1.0);
+  constexpr int longest_side = 32768;  // as in a model file
   command.add_option("--score", o.score, "Lowest score to show; also below the model's own threshold")
       ->check(CLI::Range(unit).description(""))
       ->type_name("S")
       ->capture_default_str()
       ->group(group);
   command.add_option("--short-side", o.short_side, "Pixels to which the shorter side is resized")
-      ->check(CLI::Range(1, 1 << 16).description(""))
+      ->check(CLI::Range(1, longest_side).description(""))
       ->type_name("PIXELS")
       ->group(group);
   command
       .add_option("--long-side", o.long_side, "Pixels that the longer side may have at most, after resizing")
-      ->check(CLI::Range(1, 1 << 16).description(""))
+      ->check(CLI::Range(1, longest_side).description(""))
       ->type_name("PIXELS")
       ->group(group);
   command.add_option("--nms", o.nms, "IoU above which the weaker of two boxes of one class goes")
@@ -298,14 +299,16 @@ void add_convention_options(CLI::App& command, DetectOptions& o) {
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 30).description(""))
       ->type_name("N")
       ->group(group);
-  command.add_option("--num-proposals", o.num_proposals, "Most proposals per image that reach the head")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20).description(""))
-      ->type_name("N")
-      ->group(group);
+  CLI::Option* const num_proposals =
+      command.add_option("--num-proposals", o.num_proposals, "Most proposals per image that reach the head")
+          ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20).description(""))
+          ->type_name("N")
+          ->group(group);
   command
       .add_option("--proposals", o.proposals,
                   "Boxes in place of the RPN's, as --proposals-out writes; found by file name or stem")
       ->type_name("FILE")
+      ->excludes(num_proposals)
       ->group(group);
 }
 

@@ -60,6 +60,7 @@ TEST_CASE("wrong usage exits with 2, says what is wrong and where help is") {
       {"detect", "m", "i", "--nms", "-1"},
       {"detect", "m", "i", "--short-side", "0"},
       {"detect", "m", "i", "--num-proposals", "0"},
+      {"detect", "m", "i", "--num-proposals", "9", "--proposals", "p.json"},
       {"detect", "m", "i", "--max-detections", "-3"},
       {"detect", "m", "i", "--threads", "two"},
       {"detect", "m", "i", "--threads", "-1"},
