@@ -8,6 +8,7 @@
 #include <cstring>
 #include <memory>
 #include <string_view>
+#include <unordered_set>
 
 #include "frcnn/error.h"
 #include "model_io/atomic_file.h"
@@ -17,14 +18,44 @@
 
 namespace {
 
-// stb_image sizes its buffers by what a file claims, and inflates a PNG until its data ends. While an image is
-// decoded, no single buffer may be larger than its stated size justifies; stb_image reports a refusal as "outofmem".
-thread_local std::size_t largest_buffer = 0;   // bytes; 0 outside of a decode
+// stb_image's memory during one decode. It sizes its buffers by what a file claims, and inflates a PNG until its data ends,
+// so no single buffer may be larger than the stated size justifies (it reports a refusal as "outofmem"); and whatever
+// it has not freed when the decode ends, by an assertion or by its own forgetfulness, is freed then. Memory starts as zeros,
+// because a scan may name tables that its file never defines.
+class DecodeMemory {
+ public:
+  explicit DecodeMemory(std::size_t largest_buffer) : largest_(largest_buffer) { current_ = this; }
+  ~DecodeMemory() {
+    current_ = nullptr;
+    for (void* block : blocks_) std::free(block);
+  }
+  DecodeMemory(const DecodeMemory&) = delete;
+  DecodeMemory& operator=(const DecodeMemory&) = delete;
 
-void* limited_malloc(std::size_t bytes) { return bytes > largest_buffer ? nullptr : std::malloc(bytes); }
-void* limited_realloc(void* old, std::size_t bytes) {
-  return bytes > largest_buffer ? nullptr : std::realloc(old, bytes);
-}
+  static void* allocate(std::size_t bytes) {
+    if (!current_ || bytes > current_->largest_) return nullptr;
+    void* const block = std::calloc(1, bytes);
+    if (block) current_->blocks_.insert(block);
+    return block;
+  }
+  static void* reallocate(void* old, std::size_t bytes) {
+    if (!current_ || bytes > current_->largest_) return nullptr;
+    current_->blocks_.erase(old);
+    void* const block = std::realloc(old, bytes);
+    current_->blocks_.insert(block ? block : old);
+    return block;
+  }
+  static void release(void* block) {
+    if (current_) current_->blocks_.erase(block);
+    std::free(block);
+  }
+
+ private:
+  static thread_local DecodeMemory* current_;   // of this thread's decode; null outside of one
+  std::size_t largest_;
+  std::unordered_set<void*> blocks_;
+};
+thread_local DecodeMemory* DecodeMemory::current_ = nullptr;
 
 // An assertion inside the decoder means a file it did not foresee: an error of that file, not the end of the process.
 [[noreturn]] void refuse_image() {
@@ -37,9 +68,9 @@ void* copy_any(void* to, const void* from, std::size_t bytes) { return bytes ? s
 }  // namespace
 
 #define memcpy(to, from, bytes) copy_any(to, from, bytes)
-#define STBI_MALLOC(bytes) limited_malloc(bytes)
-#define STBI_REALLOC(old, bytes) limited_realloc(old, bytes)
-#define STBI_FREE(block) std::free(block)
+#define STBI_MALLOC(bytes) DecodeMemory::allocate(bytes)
+#define STBI_REALLOC(old, bytes) DecodeMemory::reallocate(old, bytes)
+#define STBI_FREE(block) DecodeMemory::release(block)
 #define STBI_ASSERT(condition) ((condition) ? static_cast<void>(0) : refuse_image())
 #define STBI_ONLY_JPEG
 #define STBI_ONLY_PNG
@@ -58,14 +89,6 @@ void* copy_any(void* to, const void* from, std::size_t bytes) { return bytes ? s
 
 namespace frcnn {
 namespace {
-
-class BufferLimit {
- public:
-  explicit BufferLimit(std::size_t bytes) { largest_buffer = bytes; }
-  ~BufferLimit() { largest_buffer = 0; }
-  BufferLimit(const BufferLimit&) = delete;
-  BufferLimit& operator=(const BufferLimit&) = delete;
-};
 
 std::string decoder_message() {
   const char* reason = stbi_failure_reason();
@@ -128,11 +151,11 @@ Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name,
     check_png_size(bytes, max_pixels);
     if (!jpeg_tables_fit(bytes)) throw Error(ErrorCode::bad_file, "cannot decode the image: a Huffman table has over 256 codes");
     {
-      const BufferLimit limit(for_data);
+      const DecodeMemory memory(for_data);
       if (!stbi_info_from_memory(bytes.data(), length, &width, &height, &channels) || width < 1 || height < 1) {
         // Asked for the header alone, stb_image tries every format and keeps the last complaint; asked to decode, it
         // tells what is wrong with the format that this is.
-        std::free(stbi_load_from_memory(bytes.data(), length, &width, &height, &channels, 3));
+        stbi_image_free(stbi_load_from_memory(bytes.data(), length, &width, &height, &channels, 3));
         throw Error(ErrorCode::bad_file, decoder_message());
       }
     }
@@ -140,9 +163,9 @@ Image decode_image(std::span<const std::uint8_t> bytes, const std::string& name,
     // Four channels of 16 bits are the most that a pixel takes; a progressive JPEG pads each side to whole blocks. The
     // factor 2 leaves room for interlaced PNG, whose seven passes have a filter byte in every row.
     const std::size_t for_pixels = (static_cast<std::size_t>(width) + 64) * (static_cast<std::size_t>(height) + 64) * 8 * 2;
-    const BufferLimit limit(std::max(for_data, for_pixels));
+    const DecodeMemory memory(std::max(for_data, for_pixels));
     const std::unique_ptr<stbi_uc, void (*)(void*)> rgb(
-        stbi_load_from_memory(bytes.data(), length, &width, &height, &channels, 3), &std::free);
+        stbi_load_from_memory(bytes.data(), length, &width, &height, &channels, 3), &stbi_image_free);
     if (!rgb) throw Error(ErrorCode::bad_file, decoder_message());
     return oriented_bgr(rgb.get(), width, height, exif_orientation(bytes));
   } catch (const Error& error) {

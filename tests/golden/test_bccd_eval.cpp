@@ -1,5 +1,5 @@
 // The shipped blood-cell detector against its PyTorch reference: detections one to one, and mean average precision.
-// Images are decoded by stb_image on both sides. A dozen images run each time; all of them in the [.long] case.
+// Images are decoded by stb_image on both sides. A dozen images are matched one by one; all of them are evaluated.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -102,7 +102,7 @@ TEST_CASE("golden: bccd detections of a dozen images") {
   check_matches(reference, work / "ours.json");
 }
 
-TEST_CASE("golden: bccd evaluation of the whole test set", "[.long][long]") {
+TEST_CASE("golden: bccd evaluation of the whole test set") {
   const auto folder = bccd_folder();
   if (folder.empty()) return;
   const auto want = parse_file(folder / "reference_map.json")["stb_image_decode"];
