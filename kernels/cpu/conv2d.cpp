@@ -163,6 +163,9 @@ Prepared prepare(const Conv2d& op, const KernelSpec& spec, const Settings& setti
       throw Error(ErrorCode::unsupported,
                   problem.name + ": oneDNN takes maps of at most " + std::to_string(most) + " pixels");
   }
+  if (op.epilogue.max_pool_2x2)
+    throw Error(ErrorCode::unsupported,
+                problem.name + ": the CPU does not pool in the epilogue (max_pool_2x2)");
   return onednn::translated(problem.name, [&] {
     const onednn::ThreadScope scope(settings.threads);
     const dnnl::engine engine(dnnl::engine::kind::cpu, 0);

@@ -38,6 +38,8 @@ Problem problem_of(const KernelSpec& spec) {
 Prepared prepare(const Linear& op, const KernelSpec& spec, const Settings& settings) {
   const std::string name =
       "linear of " + to_string(spec.in[0].shape) + " with " + to_string(spec.in[1].shape);
+  if (op.epilogue.max_pool_2x2)
+    throw Error(ErrorCode::unsupported, name + ": a fully connected layer has no map to pool (max_pool_2x2)");
   if (spec.out[0].shape.elements() == 0) return {"plain", 0, {}, [](const KernelArgs&) {}};
   return onednn::translated(name, [&] {
     const onednn::ThreadScope scope(settings.threads);

@@ -8,16 +8,18 @@ namespace {
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-// Time of one configuration in units of one tile row's step: waves of blocks, each as long as its steps and what starting
-// and finishing costs. Smaller tiles read more per product, which `traffic` stands for.
+// Time of one configuration in units of one tile row's step: waves of blocks, each as long as its steps and
+// what starting and finishing costs. Smaller tiles read more per product, which `traffic` stands for.
 double cost(const GemmProblem& p, const GemmTile& tile, int splits) {
-  const double blocks = static_cast<double>(ceil_div(p.rows, tile.rows) * ceil_div(p.columns, tile.columns) * splits);
-  const double resident = 2.0 * p.multiprocessors;       // two blocks share a multiprocessor
-  const double waves = std::max(1.0, static_cast<double>(ceil_div(static_cast<std::int64_t>(blocks), static_cast<std::int64_t>(resident))));
+  const double blocks =
+      static_cast<double>(ceil_div(p.rows, tile.rows) * ceil_div(p.columns, tile.columns) * splits);
+  const double resident = 2.0 * p.multiprocessors;  // two blocks share a multiprocessor
+  const double waves = std::max(1.0, static_cast<double>(ceil_div(static_cast<std::int64_t>(blocks),
+                                                                  static_cast<std::int64_t>(resident))));
   const double work = static_cast<double>(tile.rows) * tile.columns;
   const double traffic = 1.0 + 16.0 * (1.0 / tile.rows + 1.0 / tile.columns);
   const double steps = static_cast<double>(ceil_div(p.steps, splits)) + 6.0;
-  const double sums = splits > 1 ? 0.5 * splits : 0.0;   // writing and reading the parts, in steps
+  const double sums = splits > 1 ? 0.5 * splits : 0.0;  // writing and reading the parts, in steps
   return waves * work * traffic * (steps + sums);
 }
 

@@ -1,5 +1,5 @@
-// Shape -> kernel configuration. Plain host code, so that it is tested without a GPU; the table is the one the launcher
-// instantiates, so that a test can launch every configuration there is.
+// Shape -> kernel configuration. Plain host code, so that it is tested without a GPU; the table is the one
+// the launcher instantiates, so that a test can launch every configuration there is.
 #pragma once
 
 #include <array>
@@ -8,20 +8,20 @@
 namespace frcnn::cuda {
 
 struct GemmTile {
-  int rows, columns;             // of the result, per block of 256 threads
+  int rows, columns;  // of the result, per block of 256 threads
   bool operator==(const GemmTile&) const = default;
 };
 inline constexpr std::array<GemmTile, 3> gemm_tiles{{{128, 128}, {128, 64}, {64, 64}}};
 
 struct GemmProblem {
-  std::int64_t rows = 0, columns = 0;   // output pixels (or fully connected rows), output channels
-  std::int64_t steps = 0;               // of k, 64 bytes each
+  std::int64_t rows = 0, columns = 0;  // output pixels (or fully connected rows), output channels
+  std::int64_t steps = 0;              // of k, 64 bytes each
   int multiprocessors = 1;
 };
 
 struct GemmChoice {
-  int tile = 0;                  // index into gemm_tiles
-  int splits = 1;                // parts of k summed by different blocks, added up in order afterwards
+  int tile = 0;    // index into gemm_tiles
+  int splits = 1;  // parts of k summed by different blocks, added up in order afterwards
   bool operator==(const GemmChoice&) const = default;
 };
 

@@ -19,9 +19,10 @@ Prepared prepare(const Conv2d& op, const KernelSpec& spec, const Settings& setti
   gemm.outputs = static_cast<int>(w[0]);
   gemm.epilogue = op.epilogue;
   const std::int64_t taps = w[2] * w[3];
-  return prepare_implicit_gemm(gemm, spec, settings, [taps, channels = w[1]](std::int64_t o, std::int64_t tap, std::int64_t c) {
-    return (o * channels + c) * taps + tap;
-  });
+  return prepare_implicit_gemm(gemm, spec, settings,
+                               [taps, channels = w[1]](std::int64_t o, std::int64_t tap, std::int64_t c) {
+                                 return (o * channels + c) * taps + tap;
+                               });
 }
 
 }  // namespace frcnn::cuda

@@ -1,5 +1,6 @@
-// Anchors -> clipped, filtered candidate boxes (SPEC section 5, steps 1 to 3), the CPU's bits. One thread decodes one anchor
-// of one cell; anchors travel as a kernel parameter, a group at a time. Bound by the launch and by writing the boxes.
+// Anchors -> clipped, filtered candidate boxes (SPEC section 5, steps 1 to 3), the CPU's bits. One thread
+// decodes one anchor of one cell; anchors travel as a kernel parameter, a group at a time. Bound by the
+// launch and by writing the boxes.
 #include "box_math.h"
 #include "kernels.h"
 #include "launch.h"
@@ -12,11 +13,11 @@
 namespace frcnn::cuda {
 namespace {
 
-constexpr int kGroup = 64;            // anchors of one launch: 1 KB of the 4 KB that parameters may take
+constexpr int kGroup = 64;  // anchors of one launch: 1 KB of the 4 KB that parameters may take
 
 struct Anchors {
   Box base[kGroup];
-  int first, count, all;              // the group's place among all anchors of a cell
+  int first, count, all;  // the group's place among all anchors of a cell
 };
 
 struct Maps {
@@ -27,8 +28,9 @@ struct Maps {
 __global__ void clear_flag_kernel(int* flag) { *flag = 0; }
 
 __global__ void __launch_bounds__(128)
-    decode_proposals_kernel(const float* prob, const Box* deltas, const float* im_info, Box* boxes, float* scores,
-                            int* nonfinite, Maps m, __grid_constant__ const Anchors anchors, std::int64_t n) {
+    decode_proposals_kernel(const float* prob, const Box* deltas, const float* im_info, Box* boxes,
+                            float* scores, int* nonfinite, Maps m, __grid_constant__ const Anchors anchors,
+                            std::int64_t n) {
   const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
   for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
     const std::int64_t cell = i / anchors.count;
@@ -49,14 +51,15 @@ __global__ void __launch_bounds__(128)
                      ieee::add(base.y2, shift_y)};
     const Box d = deltas[cell * anchors.all + a];
     const float score = prob[cell * 2 * anchors.all + anchors.all + a];
-    const bool finite = is_finite(score) && is_finite(d.x1) && is_finite(d.y1) && is_finite(d.x2) && is_finite(d.y2);
+    const bool finite =
+        is_finite(score) && is_finite(d.x1) && is_finite(d.y1) && is_finite(d.x2) && is_finite(d.y2);
     if (!finite) atomicOr(nonfinite, 1);
     const Box box = clip(decode(anchor, d.x1, d.y1, d.x2, d.y2), info[0], info[1]);
     const bool padding = (right && ieee::mul(0.5f, ieee::add(anchor.x1, anchor.x2)) >= info[1]) ||
                          (below && ieee::mul(0.5f, ieee::add(anchor.y1, anchor.y2)) >= info[0]);
     const bool stays = finite && !padding && is_at_least(box, ieee::mul(m.min_size, info[2]));
     boxes[cell * anchors.all + a] = box;
-    scores[cell * anchors.all + a] = stays ? score : ieee::from_bits(0xFF800000u);   // minus infinity
+    scores[cell * anchors.all + a] = stays ? score : ieee::from_bits(0xFF800000u);  // minus infinity
   }
 }
 
@@ -64,7 +67,8 @@ __global__ void __launch_bounds__(128)
 
 Prepared prepare(const DecodeProposals& op, const KernelSpec& spec, const Settings&) {
   const Shape& s = spec.in[0].shape;
-  const Maps maps{static_cast<int>(s[0]), static_cast<int>(s[1]), static_cast<int>(s[2]), op.feat_stride, op.min_size};
+  const Maps maps{static_cast<int>(s[0]), static_cast<int>(s[1]), static_cast<int>(s[2]), op.feat_stride,
+                  op.min_size};
   std::vector<Anchors> groups;
   const auto all = static_cast<int>(op.base_anchors.size());
   for (int first = 0; first < all; first += kGroup) {
@@ -85,8 +89,8 @@ Prepared prepare(const DecodeProposals& op, const KernelSpec& spec, const Settin
     for (const Anchors& group : groups) {
       const std::int64_t n = cells * group.count;
       launch(decode_proposals_kernel, blocks_for(n, 128), dim3(128), 0, stream, args.in[0].as<const float>(),
-             args.in[1].as<const Box>(), args.in[2].as<const float>(), args.out[0].as<Box>(), args.out[1].as<float>(),
-             nonfinite, maps, group, n);
+             args.in[1].as<const Box>(), args.in[2].as<const float>(), args.out[0].as<Box>(),
+             args.out[1].as<float>(), nonfinite, maps, group, n);
     }
   };
   return prepared;

@@ -1,14 +1,16 @@
 // The implicit-GEMM kernel and its launcher.
 //
-// A block of 8 warps makes a tile of rows x columns. k goes by in steps of 64 bytes; four steps are in flight as cp.async
-// copies. Rows of the shared tiles are 80 bytes apart, so that the eight rows of an ldmatrix lie in different banks. Two
-// gathers: `vector` copies 16 bytes of channels of one tap (channels a multiple of 16 bytes); `scalar` takes single elements
-// of k = (tap, channel) run together, for first layers of 3 channels and all odd counts. When the steps end, the sums pass
-// through shared memory so that rows are written whole, with bias, ReLU, factor and, where asked, the maximum of 2x2
-// neighbours: then rows are numbered so that the four pixels of a window are neighbours. Split along k, blocks write
-// their sums to the workspace and a second kernel adds them in order.
+// A block of 8 warps makes a tile of rows x columns. k goes by in steps of 64 bytes; four steps are in flight
+// as cp.async copies. Rows of the shared tiles are 80 bytes apart, so that the eight rows of an ldmatrix lie
+// in different banks. Two gathers: `vector` copies 16 bytes of channels of one tap (channels a multiple of 16
+// bytes); `scalar` takes single elements of k = (tap, channel) run together, for first layers of 3 channels
+// and all odd counts. When the steps end, the sums pass through shared memory so that rows are written whole,
+// with bias, ReLU, factor and, where asked, the maximum of 2x2 neighbours: then rows are numbered so that the
+// four pixels of a window are neighbours. Split along k, blocks write their sums to the workspace and a
+// second kernel adds them in order.
 //
-// Shared memory: 4 (rows + columns) 80 bytes + 12 rows. Bound by tensor cores for wide layers, by L2 for narrow ones.
+// Shared memory: 4 (rows + columns) 80 bytes + 12 rows. Bound by tensor cores for wide layers, by L2 for
+// narrow ones.
 #include "implicit_gemm.h"
 
 #include <cfloat>
@@ -24,24 +26,26 @@
 namespace frcnn::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = 8, kStages = 4, kStepBytes = 64, kPitchBytes = 80, kColumnPadding = 128;
+constexpr int kThreads = 256, kWarps = 8, kStages = 4, kStepBytes = 64, kPitchBytes = 80,
+              kColumnPadding = 128;
 
 struct Params {
   ImplicitGemm g;
-  int rows = 0;                  // of the product; four per pooled output pixel when pooling
-  int steps = 0;                 // of k, all splits together
+  int rows = 0;   // of the product; four per pooled output pixel when pooling
+  int steps = 0;  // of k, all splits together
   int steps_per_split = 0;
   int pooled_h = 0, pooled_w = 0;
-  bool pool = false, store_f32 = false;
+  bool pool = false;
+  DType stored = DType::f32;  // of dst
   const void* src = nullptr;
   const void* weight = nullptr;
   const float* bias = nullptr;
   void* dst = nullptr;
-  float* parts = nullptr;        // [splits][rows][outputs], or null
+  float* parts = nullptr;  // [splits][rows][outputs], or null
 };
 
 struct Pixel {
-  int image, y, x;               // of the convolution's output
+  int image, y, x;  // of the convolution's output
   bool inside;
 };
 
@@ -64,7 +68,8 @@ template <class T>
 __device__ __forceinline__ const T* source_at(const Params& p, const Patch& patch, int r, int s) {
   const int y = patch.y + r, x = patch.x + s;
   if (y < 0 || y >= p.g.height || x < 0 || x >= p.g.width) return nullptr;
-  return static_cast<const T*>(p.src) + ((std::int64_t{patch.image} * p.g.height + y) * p.g.width + x) * p.g.channels;
+  return static_cast<const T*>(p.src) +
+         ((std::int64_t{patch.image} * p.g.height + y) * p.g.width + x) * p.g.channels;
 }
 
 // 16 bytes of one tap's channels per copy; each thread has fixed rows and a fixed quarter of the step.
@@ -78,12 +83,14 @@ struct VectorGather {
     for (int row = threadIdx.x / 4; row < rows; row += each) {
       const T* from = source_at<T>(p, patches[row], tap / p.g.kernel_w, tap % p.g.kernel_w);
       if (channel >= p.g.channels) from = nullptr;
-      cp_async_zfill<16>(tile + row * pitch + threadIdx.x % 4 * quarter, from ? from + channel : p.src, from ? 16 : 0);
+      cp_async_zfill<16>(tile + row * pitch + threadIdx.x % 4 * quarter, from ? from + channel : p.src,
+                         from ? 16 : 0);
     }
   }
 };
 
-// Single elements; each thread has a fixed place in the step. Plain stores: the barrier before the step's use covers them.
+// Single elements; each thread has a fixed place in the step. Plain stores: the barrier before the step's use
+// covers them.
 template <class T, int rows>
 struct ScalarGather {
   static __device__ __forceinline__ void load(const Params& p, const Patch* patches, int step, T* tile) {
@@ -92,7 +99,8 @@ struct ScalarGather {
     const int tap = k / p.g.channels, channel = k % p.g.channels;
     const bool inside = tap < p.g.kernel_h * p.g.kernel_w;
     for (int row = threadIdx.x / depth; row < rows; row += kThreads / depth) {
-      const T* from = inside ? source_at<T>(p, patches[row], tap / p.g.kernel_w, tap % p.g.kernel_w) : nullptr;
+      const T* from =
+          inside ? source_at<T>(p, patches[row], tap / p.g.kernel_w, tap % p.g.kernel_w) : nullptr;
       tile[row * pitch + at] = from ? from[channel] : from_float<T>(0.0f);
     }
   }
@@ -102,7 +110,8 @@ template <class T, int columns>
 __device__ __forceinline__ void load_weights(const Params& p, int first_column, int step, T* tile) {
   constexpr int depth = kStepBytes / sizeof(T), pitch = kPitchBytes / sizeof(T), quarter = depth / 4;
   for (int column = threadIdx.x / 4; column < columns; column += kThreads / 4) {
-    const T* from = static_cast<const T*>(p.weight) + (std::int64_t{first_column + column} * p.steps + step) * depth;
+    const T* from =
+        static_cast<const T*>(p.weight) + (std::int64_t{first_column + column} * p.steps + step) * depth;
     cp_async<16>(tile + column * pitch + threadIdx.x % 4 * quarter, from + threadIdx.x % 4 * quarter);
   }
 }
@@ -112,20 +121,22 @@ __device__ __forceinline__ float finish(const Params& p, float sum, int column) 
   return p.g.epilogue.scale * (p.g.epilogue.relu && !(v > 0.0f) ? 0.0f : v);
 }
 
-template <class T>
 __device__ __forceinline__ void store(const Params& p, std::int64_t at, float v) {
-  if (p.store_f32) {
+  if (p.stored == DType::f32) {
     static_cast<float*>(p.dst)[at] = v;
+  } else if (p.stored == DType::f16) {
+    static_cast<half*>(p.dst)[at] = from_float<half>(v);
   } else {
-    static_cast<T*>(p.dst)[at] = from_float<T>(v);
+    static_cast<nv_bfloat16*>(p.dst)[at] = from_float<nv_bfloat16>(v);
   }
 }
 
-// Result number `at` of a row or, pooled, of a window, from the sums of its rows: sum(i) is that of row i of four.
-template <class T, class Sum>
+// Result number `at` of a row or, pooled, of a window, from the sums of its rows: sum(i) is that of row i of
+// four.
+template <class Sum>
 __device__ __forceinline__ void write(const Params& p, int row, int column, const Sum& sum) {
   if (!p.pool) {
-    store<T>(p, std::int64_t{row} * p.g.outputs + column, finish(p, sum(0), column));
+    store(p, std::int64_t{row} * p.g.outputs + column, finish(p, sum(0), column));
     return;
   }
   float best = -FLT_MAX;
@@ -134,11 +145,11 @@ __device__ __forceinline__ void write(const Params& p, int row, int column, cons
     const float v = finish(p, sum(i), column);
     best = v > best ? v : best;
   }
-  store<T>(p, std::int64_t{row / 4} * p.g.outputs + column, best);
+  store(p, std::int64_t{row / 4} * p.g.outputs + column, best);
 }
 
 template <class Math, int rows, int columns, template <class, int> class Gather>
-__global__ void __launch_bounds__(kThreads) implicit_gemm_kernel(__grid_constant__ const Params p) {
+__global__ void __launch_bounds__(kThreads, 2) implicit_gemm_kernel(__grid_constant__ const Params p) {
   using T = typename Math::Stored;
   constexpr int pitch = kPitchBytes / sizeof(T);
   constexpr int warps_down = rows == 128 && columns == 64 ? 4 : 2, warps_across = kWarps / warps_down;
@@ -154,7 +165,8 @@ __global__ void __launch_bounds__(kThreads) implicit_gemm_kernel(__grid_constant
 
   for (int row = thread; row < rows; row += kThreads) {
     const Pixel pixel = pixel_of(p, first_row + row);
-    patches[row] = {pixel.image, pixel.inside ? pixel.y * p.g.stride - p.g.pad : -(1 << 29), pixel.x * p.g.stride - p.g.pad};
+    patches[row] = {pixel.image, pixel.inside ? pixel.y * p.g.stride - p.g.pad : -(1 << 29),
+                    pixel.x * p.g.stride - p.g.pad};
   }
   __syncthreads();
   const auto load = [&](int step) {
@@ -170,7 +182,7 @@ __global__ void __launch_bounds__(kThreads) implicit_gemm_kernel(__grid_constant
   const int warp_row = warp % warps_down * warp_rows, warp_column = warp / warps_down * warp_columns;
   for (int step = 0; step < steps; ++step) {
     cp_async_wait_group<kStages - 2>();
-    __syncthreads();                 // everybody's copies are there, and nobody reads the stage loaded next
+    __syncthreads();  // everybody's copies are there, and nobody reads the stage loaded next
     if (step + kStages - 1 < steps) load(step + kStages - 1);
     cp_async_commit_group();
     const T* const a = tile_a + (step % kStages * rows + warp_row) * pitch;
@@ -180,12 +192,13 @@ __global__ void __launch_bounds__(kThreads) implicit_gemm_kernel(__grid_constant
       sums.multiply(a + half_step * sums.step, b + half_step * sums.step, pitch);
   }
   cp_async_wait_all();
-  __syncthreads();                   // the tiles' memory is free
+  __syncthreads();  // the tiles' memory is free
 
   constexpr int out_pitch = columns + 4;
   SharedCarver anew;
   float* const out = anew.take<float>(rows * out_pitch);
-  sums.for_each([&](int row, int column, float v) { out[(warp_row + row) * out_pitch + warp_column + column] = v; });
+  sums.for_each(
+      [&](int row, int column, float v) { out[(warp_row + row) * out_pitch + warp_column + column] = v; });
   __syncthreads();
   const int window = p.pool && !p.parts ? 4 : 1;
   for (int i = thread; i < rows / window * columns; i += kThreads) {
@@ -195,21 +208,23 @@ __global__ void __launch_bounds__(kThreads) implicit_gemm_kernel(__grid_constant
       p.parts[(std::int64_t{blockIdx.z} * p.rows + first_row + row) * p.g.outputs + first_column + column] =
           out[row * out_pitch + column];
     } else {
-      write<T>(p, first_row + row, first_column + column, [&](int k) { return out[(row + k) * out_pitch + column]; });
+      write(p, first_row + row, first_column + column,
+            [&](int k) { return out[(row + k) * out_pitch + column]; });
     }
   }
 }
 
 // Adds the parts of a split product in order. One thread, one result; bound by reading the parts.
-template <class T>
 __global__ void __launch_bounds__(kThreads) add_parts_kernel(__grid_constant__ const Params p, int splits) {
   const int window = p.pool ? 4 : 1;
-  const std::int64_t n = std::int64_t{p.rows / window} * p.g.outputs, step = std::int64_t{gridDim.x} * blockDim.x;
+  const std::int64_t n = std::int64_t{p.rows / window} * p.g.outputs,
+                     step = std::int64_t{gridDim.x} * blockDim.x;
   for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
     const int row = static_cast<int>(i / p.g.outputs) * window, column = static_cast<int>(i % p.g.outputs);
-    write<T>(p, row, column, [&](int k) {
+    write(p, row, column, [&](int k) {
       float sum = 0.0f;
-      for (int s = 0; s < splits; ++s) sum += p.parts[(std::int64_t{s} * p.rows + row + k) * p.g.outputs + column];
+      for (int s = 0; s < splits; ++s)
+        sum += p.parts[(std::int64_t{s} * p.rows + row + k) * p.g.outputs + column];
       return sum;
     });
   }
@@ -226,12 +241,13 @@ void launch_tile(const Params& p, const GemmChoice& choice, bool vector, cudaStr
   const std::size_t out = SharedSize().add<float>(rows * (columns + 4)).bytes();
   const auto kernel = vector ? implicit_gemm_kernel<Math, rows, columns, VectorGather>
                              : implicit_gemm_kernel<Math, rows, columns, ScalarGather>;
-  const dim3 grid(static_cast<unsigned>((p.rows + rows - 1) / rows), static_cast<unsigned>((p.g.outputs + columns - 1) / columns),
+  const dim3 grid(static_cast<unsigned>((p.rows + rows - 1) / rows),
+                  static_cast<unsigned>((p.g.outputs + columns - 1) / columns),
                   static_cast<unsigned>(choice.splits));
   launch(kernel, grid, dim3(kThreads), tiles > out ? tiles : out, stream, p);
   if (choice.splits > 1)
-    launch(add_parts_kernel<T>, blocks_for(std::int64_t{p.rows} * p.g.outputs, kThreads), dim3(kThreads), 0, stream, p,
-           choice.splits);
+    launch(add_parts_kernel, blocks_for(std::int64_t{p.rows} * p.g.outputs, kThreads), dim3(kThreads), 0,
+           stream, p, choice.splits);
 }
 
 template <class Math>
@@ -239,9 +255,12 @@ void launch_gemm(const Params& p, const GemmChoice& choice, bool vector, cudaStr
   static_assert(gemm_tiles.size() == 3, "every tile of the table is instantiated here");
   constexpr auto t = gemm_tiles;
   switch (choice.tile) {
-    case 0: return launch_tile<Math, t[0].rows, t[0].columns>(p, choice, vector, stream);
-    case 1: return launch_tile<Math, t[1].rows, t[1].columns>(p, choice, vector, stream);
-    default: return launch_tile<Math, t[2].rows, t[2].columns>(p, choice, vector, stream);
+    case 0:
+      return launch_tile<Math, t[0].rows, t[0].columns>(p, choice, vector, stream);
+    case 1:
+      return launch_tile<Math, t[1].rows, t[1].columns>(p, choice, vector, stream);
+    default:
+      return launch_tile<Math, t[2].rows, t[2].columns>(p, choice, vector, stream);
   }
 }
 
@@ -257,7 +276,8 @@ Arithmetic arithmetic_of(DType stored, Precision precision) {
   if (stored == DType::bf16) return {launch_gemm<Bf16>, Bf16::name};
   if (precision == Precision::tf32x3) return {launch_gemm<Tf32x3>, Tf32x3::name};
   // Layers that stay in fp32 in a 16-bit program (first inputs, say) keep their accuracy.
-  return precision == Precision::tf32 ? Arithmetic{launch_gemm<Tf32>, Tf32::name} : Arithmetic{launch_gemm<Fp32>, Fp32::name};
+  return precision == Precision::tf32 ? Arithmetic{launch_gemm<Tf32>, Tf32::name}
+                                      : Arithmetic{launch_gemm<Fp32>, Fp32::name};
 }
 
 }  // namespace
@@ -266,24 +286,27 @@ Prepared prepare_implicit_gemm(const ImplicitGemm& gemm, const KernelSpec& spec,
                                const PublishedIndex& published_index, const GemmChoice* forced) {
   const DType stored = spec.in[0].dtype;
   with_storage(stored, "implicit_gemm", [](auto) {});
+  with_storage(spec.out[0].dtype, "implicit_gemm", [](auto) {});
   const auto element = static_cast<int>(size_of(stored)), depth = kStepBytes / element;
   const bool vector = gemm.channels % (16 / element) == 0;
   const int taps = gemm.kernel_h * gemm.kernel_w;
   Params p;
   p.g = gemm;
   p.pool = gemm.epilogue.max_pool_2x2;
-  p.store_f32 = spec.out[0].dtype == DType::f32;
+  p.stored = spec.out[0].dtype;
   p.pooled_h = (gemm.out_height + 1) / 2;
   p.pooled_w = (gemm.out_width + 1) / 2;
   const std::int64_t rows = p.pool ? std::int64_t{4} * gemm.batch * p.pooled_h * p.pooled_w
                                    : std::int64_t{gemm.batch} * gemm.out_height * gemm.out_width;
   if (rows > std::numeric_limits<int>::max() / 2)
-    throw Error(ErrorCode::unsupported, "implicit_gemm: " + std::to_string(rows) + " rows are more than this kernel takes");
+    throw Error(ErrorCode::unsupported,
+                "implicit_gemm: " + std::to_string(rows) + " rows are more than this kernel takes");
   p.rows = static_cast<int>(rows);
-  p.steps = vector ? taps * ((gemm.channels + depth - 1) / depth) : (taps * gemm.channels + depth - 1) / depth;
+  p.steps =
+      vector ? taps * ((gemm.channels + depth - 1) / depth) : (taps * gemm.channels + depth - 1) / depth;
   GemmChoice choice = forced ? *forced : choose_gemm({rows, gemm.outputs, p.steps, settings.multiprocessors});
   p.steps_per_split = (p.steps + choice.splits - 1) / choice.splits;
-  choice.splits = (p.steps + p.steps_per_split - 1) / p.steps_per_split;      // no split without a step
+  choice.splits = (p.steps + p.steps_per_split - 1) / p.steps_per_split;  // no split without a step
   const Arithmetic arithmetic = arithmetic_of(stored, settings.precision);
   const GemmTile tile = gemm_tiles[static_cast<std::size_t>(choice.tile)];
 
@@ -310,7 +333,8 @@ Prepared prepare_implicit_gemm(const ImplicitGemm& gemm, const KernelSpec& spec,
       for (std::int64_t tap = 0; tap < taps; ++tap) {
         for (std::int64_t c = 0; c < gemm.channels; ++c) {
           const std::int64_t at = o * row_elements + (vector ? tap * chunked + c : tap * gemm.channels + c);
-          from_f32(from + published_index(o, tap, c), 1, stored, static_cast<std::byte*>(packed) + at * element);
+          from_f32(from + published_index(o, tap, c), 1, stored,
+                   static_cast<std::byte*>(packed) + at * element);
         }
       }
     }

@@ -1,6 +1,8 @@
-// Fully connected layer: an implicit GEMM over maps of one cell. A rank-4 source lies as H,W,C while the published columns
-// are C,H,W; the packing moves them.
+// Fully connected layer: an implicit GEMM over maps of one cell. A rank-4 source lies as H,W,C while the
+// published columns are C,H,W; the packing moves them.
 #include "implicit_gemm.h"
+
+#include <string>
 
 namespace frcnn::cuda {
 
@@ -12,9 +14,13 @@ Prepared prepare(const Linear& op, const KernelSpec& spec, const Settings& setti
   gemm.channels = static_cast<int>(s.row());
   gemm.outputs = static_cast<int>(spec.in[1].shape[0]);
   gemm.epilogue = op.epilogue;
-  return prepare_implicit_gemm(gemm, spec, settings, [=](std::int64_t o, std::int64_t, std::int64_t k) {
-    return o * channels * cells + k % channels * cells + k / channels;
-  });
+  Prepared prepared =
+      prepare_implicit_gemm(gemm, spec, settings, [=](std::int64_t o, std::int64_t, std::int64_t k) {
+        return o * channels * cells + k % channels * cells + k / channels;
+      });
+  // The same weight for a source of one cell lies in another order.
+  prepared.packings.front().layout += ":cells" + std::to_string(cells);
+  return prepared;
 }
 
 }  // namespace frcnn::cuda

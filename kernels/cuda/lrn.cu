@@ -1,6 +1,7 @@
-// Local response normalisation, both kinds: y = x (shift + factor * sum of squares over a window)^-beta. The window is
-// size x size cells of one channel, or `size` channels of one cell. One thread makes one value and reads its whole window;
-// neighbours in a warp are neighbours in channels. The window's reads hit the cache, so memory bounds it up to size 5 or so.
+// Local response normalisation, both kinds: y = x (shift + factor * sum of squares over a window)^-beta. The
+// window is size x size cells of one channel, or `size` channels of one cell. One thread makes one value and
+// reads its whole window; neighbours in a warp are neighbours in channels. The window's reads hit the cache,
+// so memory bounds it up to size 5 or so.
 #include "box_math.h"
 #include "kernels.h"
 #include "launch.h"
@@ -12,17 +13,20 @@ namespace {
 struct Geometry {
   int height, width, channels;
   int size;
-  float factor, shift, beta;
+  double factor, shift, beta;
 };
 
-// t^-beta; t^(-3/4) = sqrt(sqrt(t)) / t in correctly rounded steps, as on the CPU.
-__device__ float power(float t, float beta) {
-  if (beta == 0.75f) return __fdiv_rn(__fsqrt_rn(__fsqrt_rn(t)), t);
-  return powf(t, -beta);
+// x t^-beta in double, as on the CPU and for its reason: the layer adds next to nothing to the rounding of the
+// convolutions. The power 3/4 is x / sqrt(t sqrt(t)), in correctly rounded steps.
+__device__ float normalised(float x, float sum, const Geometry& g) {
+  const double t = __dadd_rn(g.shift, __dmul_rn(g.factor, sum));
+  if (g.beta == 0.75) return static_cast<float>(__ddiv_rn(x, __dsqrt_rn(__dmul_rn(t, __dsqrt_rn(t)))));
+  return static_cast<float>(__dmul_rn(x, pow(t, -g.beta)));
 }
 
 template <class T>
-__global__ void __launch_bounds__(256) lrn_within_kernel(const T* src, T* dst, Geometry g, std::int64_t n) {
+__global__ void __launch_bounds__(256, 6)
+    lrn_within_kernel(const T* src, T* dst, Geometry g, std::int64_t n) {
   const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
   for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
     const std::int64_t cell = i / g.channels;
@@ -32,14 +36,14 @@ __global__ void __launch_bounds__(256) lrn_within_kernel(const T* src, T* dst, G
     const int x0 = max(x - before, 0), x1 = min(x - before + g.size, g.width);
     float sum = 0.0f;
     for (int sx = x0; sx < x1; ++sx) {
-      float column = 0.0f;           // rows first, then columns: the CPU's order of sums
+      float column = 0.0f;  // rows first, then columns: the CPU's order of sums
       for (int sy = y0; sy < y1; ++sy) {
         const float v = to_float(src[i + (std::int64_t{sy - y} * g.width + (sx - x)) * g.channels]);
         column = ieee::add(column, ieee::mul(v, v));
       }
       sum = ieee::add(sum, column);
     }
-    dst[i] = from_float<T>(ieee::mul(to_float(src[i]), power(ieee::add(g.shift, ieee::mul(g.factor, sum)), g.beta)));
+    dst[i] = from_float<T>(normalised(to_float(src[i]), sum, g));
   }
 }
 
@@ -54,7 +58,7 @@ __global__ void __launch_bounds__(256) lrn_across_kernel(const T* src, T* dst, G
       const float v = to_float(src[i + (k - c)]);
       sum = ieee::add(sum, ieee::mul(v, v));
     }
-    dst[i] = from_float<T>(ieee::mul(to_float(src[i]), power(ieee::add(g.shift, ieee::mul(g.factor, sum)), g.beta)));
+    dst[i] = from_float<T>(normalised(to_float(src[i]), sum, g));
   }
 }
 
@@ -64,10 +68,16 @@ Prepared prepare(const Lrn& op, const KernelSpec& spec, const Settings&) {
   const Shape& s = spec.in[0].shape;
   const bool within = op.region == LrnRegion::within_channel;
   const double cells = within ? static_cast<double>(op.size) * op.size : op.size;
-  const Geometry g{static_cast<int>(s[1]), static_cast<int>(s[2]), static_cast<int>(s[3]), op.size,
-                   static_cast<float>(op.alpha / cells), within ? 1.0f : op.k, op.beta};
+  const Geometry g{static_cast<int>(s[1]),
+                   static_cast<int>(s[2]),
+                   static_cast<int>(s[3]),
+                   op.size,
+                   op.alpha / cells,
+                   within ? 1.0 : op.k,
+                   op.beta};
   Prepared prepared;
-  with_storage(spec.in[0].dtype, "lrn", [&](auto stored) {
+  const DType storage = one_storage(spec.in[0].dtype, spec.out[0].dtype, "lrn");
+  with_storage(storage, "lrn", [&](auto stored) {
     using T = typename decltype(stored)::type;
     const auto kernel = within ? lrn_within_kernel<T> : lrn_across_kernel<T>;
     prepared.implementation = within ? "lrn:within" : "lrn:across";

@@ -1,6 +1,6 @@
-// Max pooling by Caffe's rule: windows clipped to the map, a value replaces only if it is greater. One thread makes one pack
-// of channels of one output pixel; neighbours in a warp are neighbours in channels, so every load is coalesced. Windows
-// overlap at most (kernel/stride)^2 times and hit the cache; bound by memory.
+// Max pooling by Caffe's rule: windows clipped to the map, a value replaces only if it is greater. One thread
+// makes one pack of channels of one output pixel; neighbours in a warp are neighbours in channels, so every
+// load is coalesced. Windows overlap at most (kernel/stride)^2 times and hit the cache; bound by memory.
 #include <cfloat>
 
 #include "kernels.h"
@@ -11,7 +11,7 @@ namespace frcnn::cuda {
 namespace {
 
 struct Window {
-  int height, width, packs;          // of one source map, channels counted in packs
+  int height, width, packs;  // of one source map, channels counted in packs
   int out_height, out_width;
   int kernel, stride, pad;
 };
@@ -34,7 +34,8 @@ __global__ void __launch_bounds__(256)
     for (int sy = y0; sy < y1; ++sy) {
       for (int sx = x0; sx < x1; ++sx) {
         const Pack<T, lanes> v = image[(std::int64_t{sy} * w.width + sx) * w.packs + pack];
-        for (int k = 0; k < lanes; ++k) best[k] = to_float(v.lane[k]) > best[k] ? to_float(v.lane[k]) : best[k];
+        for (int k = 0; k < lanes; ++k)
+          best[k] = to_float(v.lane[k]) > best[k] ? to_float(v.lane[k]) : best[k];
       }
     }
     Pack<T, lanes> out;
@@ -48,16 +49,24 @@ __global__ void __launch_bounds__(256)
 Prepared prepare(const MaxPool& op, const KernelSpec& spec, const Settings&) {
   const Shape &s = spec.in[0].shape, &d = spec.out[0].shape;
   Prepared prepared;
-  with_packs(spec.in[0].dtype, s[3], "max_pool", [&](auto stored, auto lanes) {
+  const DType storage = one_storage(spec.in[0].dtype, spec.out[0].dtype, "max_pool");
+  with_packs(storage, s[3], "max_pool", [&](auto stored, auto lanes) {
     using T = typename decltype(stored)::type;
     constexpr int width = decltype(lanes)::value;
-    const Window window{static_cast<int>(s[1]), static_cast<int>(s[2]), static_cast<int>(s[3] / width),
-                        static_cast<int>(d[1]), static_cast<int>(d[2]), op.kernel, op.stride, op.pad};
+    const Window window{static_cast<int>(s[1]),
+                        static_cast<int>(s[2]),
+                        static_cast<int>(s[3] / width),
+                        static_cast<int>(d[1]),
+                        static_cast<int>(d[2]),
+                        op.kernel,
+                        op.stride,
+                        op.pad};
     prepared.implementation = "max_pool:" + std::to_string(width);
     prepared.run = [window, n = d.elements() / width](const KernelArgs& args) {
       if (n == 0) return;
-      launch(max_pool_kernel<T, width>, blocks_for(n, 256), dim3(256), 0, static_cast<cudaStream_t>(args.stream),
-             args.in[0].template as<const Pack<T, width>>(), args.out[0].template as<Pack<T, width>>(), window, n);
+      launch(max_pool_kernel<T, width>, blocks_for(n, 256), dim3(256), 0,
+             static_cast<cudaStream_t>(args.stream), args.in[0].template as<const Pack<T, width>>(),
+             args.out[0].template as<Pack<T, width>>(), window, n);
     };
   });
   return prepared;

@@ -1,6 +1,6 @@
-// How a warp multiplies: tiles of A (rows x k) and B (columns x k, k innermost) in shared memory, sums in registers. Each
-// arithmetic is one class with the same face, so that one implicit-GEMM kernel serves them all. A step takes 32 bytes of k:
-// 16 elements of 16 bits, or 8 of 32.
+// How a warp multiplies: tiles of A (rows x k) and B (columns x k, k innermost) in shared memory, sums in
+// registers. Each arithmetic is one class with the same face, so that one implicit-GEMM kernel serves them
+// all. A step takes 32 bytes of k: 16 elements of 16 bits, or 8 of 32.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,8 @@ namespace frcnn::cuda {
 struct Fp16 {
   using Stored = half;
   static constexpr const char* name = "fp16";
-  static __device__ __forceinline__ void mma(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+  static __device__ __forceinline__ void mma(float (&d)[4], const std::uint32_t (&a)[4],
+                                             const std::uint32_t (&b)[2]) {
     mma_m16n8k16_f16(d, a, b);
   }
 };
@@ -21,7 +22,8 @@ struct Fp16 {
 struct Bf16 {
   using Stored = nv_bfloat16;
   static constexpr const char* name = "bf16";
-  static __device__ __forceinline__ void mma(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+  static __device__ __forceinline__ void mma(float (&d)[4], const std::uint32_t (&a)[4],
+                                             const std::uint32_t (&b)[2]) {
     mma_m16n8k16_bf16(d, a, b);
   }
 };
@@ -29,7 +31,8 @@ struct Bf16 {
 struct Tf32 {
   using Stored = float;
   static constexpr const char* name = "tf32";
-  static __device__ __forceinline__ void mma(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+  static __device__ __forceinline__ void mma(float (&d)[4], const std::uint32_t (&a)[4],
+                                             const std::uint32_t (&b)[2]) {
     std::uint32_t x[4], y[2];
     for (int i = 0; i < 4; ++i) x[i] = cvt_rna_tf32(__uint_as_float(a[i]));
     for (int i = 0; i < 2; ++i) y[i] = cvt_rna_tf32(__uint_as_float(b[i]));
@@ -37,7 +40,8 @@ struct Tf32 {
   }
 };
 
-// Each operand as the sum of two TF32 numbers; of the four products the smallest is left out. The small ones go first.
+// Each operand as the sum of two TF32 numbers; of the four products the smallest is left out. The small ones
+// go first.
 struct Tf32x3 {
   using Stored = float;
   static constexpr const char* name = "tf32x3";
@@ -45,7 +49,8 @@ struct Tf32x3 {
     high = cvt_rna_tf32(__uint_as_float(v));
     low = cvt_rna_tf32(__fsub_rn(__uint_as_float(v), __uint_as_float(high)));
   }
-  static __device__ __forceinline__ void mma(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+  static __device__ __forceinline__ void mma(float (&d)[4], const std::uint32_t (&a)[4],
+                                             const std::uint32_t (&b)[2]) {
     std::uint32_t ah[4], al[4], bh[2], bl[2];
     for (int i = 0; i < 4; ++i) split(a[i], ah[i], al[i]);
     for (int i = 0; i < 2; ++i) split(b[i], bh[i], bl[i]);
@@ -57,8 +62,8 @@ struct Tf32x3 {
 
 struct Fp32;
 
-// rows x columns of a warp's result on tensor cores. A fragment of A is four 8x(16 bytes) matrices, one ldmatrix; a
-// fragment pair of B likewise covers 16 columns.
+// rows x columns of a warp's result on tensor cores. A fragment of A is four 8x(16 bytes) matrices, one
+// ldmatrix; a fragment pair of B likewise covers 16 columns.
 template <class Math, int rows, int columns>
 class WarpTile {
  public:
@@ -98,15 +103,16 @@ class WarpTile {
 #pragma unroll
       for (int j = 0; j < columns / 8; ++j)
 #pragma unroll
-        for (int e = 0; e < 4; ++e) f(i * 16 + lane / 4 + e / 2 * 8, j * 8 + lane % 4 * 2 + e % 2, sum_[i][j][e]);
+        for (int e = 0; e < 4; ++e)
+          f(i * 16 + lane / 4 + e / 2 * 8, j * 8 + lane % 4 * 2 + e % 2, sum_[i][j][e]);
   }
 
  private:
   float sum_[rows / 16][columns / 8][4] = {};
 };
 
-// The exact path: fp32 products summed in fp32 in the order of k, on the ordinary units. Each lane takes every eighth row
-// and every fourth column.
+// The exact path: fp32 products summed in fp32 in the order of k, on the ordinary units. Each lane takes
+// every eighth row and every fourth column.
 struct Fp32 {
   using Stored = float;
   static constexpr const char* name = "fp32";
@@ -118,19 +124,21 @@ class WarpTile<Fp32, rows, columns> {
   using T = float;
   static constexpr int step = 8;
 
+  // Two k at a time: loads of 8 bytes, and operands that still leave room for two blocks' registers.
   __device__ __forceinline__ void multiply(const float* a, const float* b, int pitch) {
     const int lane = threadIdx.x % 32;
+#pragma unroll 2
+    for (int k = 0; k < step; k += 2) {
+      float2 x[rows / 8], y[columns / 4];
 #pragma unroll
-    for (int k = 0; k < step; ++k) {
-      float x[rows / 8], y[columns / 4];
+      for (int i = 0; i < rows / 8; ++i) x[i] = pair_at(a + (lane / 4 + 8 * i) * pitch + k);
 #pragma unroll
-      for (int i = 0; i < rows / 8; ++i) x[i] = a[(lane / 4 + 8 * i) * pitch + k];
-#pragma unroll
-      for (int j = 0; j < columns / 4; ++j) y[j] = b[(lane % 4 + 4 * j) * pitch + k];
+      for (int j = 0; j < columns / 4; ++j) y[j] = pair_at(b + (lane % 4 + 4 * j) * pitch + k);
 #pragma unroll
       for (int i = 0; i < rows / 8; ++i)
 #pragma unroll
-        for (int j = 0; j < columns / 4; ++j) sum_[i][j] = __fmaf_rn(x[i], y[j], sum_[i][j]);
+        for (int j = 0; j < columns / 4; ++j)
+          sum_[i][j] = __fmaf_rn(x[i].y, y[j].y, __fmaf_rn(x[i].x, y[j].x, sum_[i][j]));
     }
   }
 
@@ -144,6 +152,10 @@ class WarpTile<Fp32, rows, columns> {
   }
 
  private:
+  static __device__ __forceinline__ float2 pair_at(const float* p) {
+    return *reinterpret_cast<const float2*>(p);
+  }
+
   float sum_[rows / 8][columns / 4] = {};
 };
 

@@ -1,5 +1,6 @@
-// Greedy suppression of the sorted candidates of each image, one block per image (suppress.h). Stops at max_out survivors.
-// Bound by latency: the candidates looked at times the survivors so far, spread over one block.
+// Greedy suppression of the sorted candidates of each image, one block per image (suppress.h). Stops at
+// max_out survivors. Bound by latency: the candidates looked at times the survivors so far, spread over one
+// block.
 #include "kernels.h"
 #include "launch.h"
 #include "suppress.h"
@@ -23,8 +24,8 @@ __global__ void __launch_bounds__(kThreads)
   const Box* const mine = boxes + image * entries;
   Box* const survivors = kept + image * max_out;
   int* const index = kept_index + image * max_out;
-  const int n = suppress_sorted<kChunk>([&](int i) { return mine[i]; }, min(max(count[image], 0), entries), rule, max_out,
-                                        survivors, index);
+  const int n = suppress_sorted<kChunk>([&](int i) { return mine[i]; }, min(max(count[image], 0), entries),
+                                        rule, max_out, survivors, index);
   for (int i = threadIdx.x; i < max_out; i += blockDim.x) {
     rois[image * max_out + i] = {static_cast<float>(image), i < n ? survivors[i] : Box{0, 0, 0, 0}};
     roi_scores[image * max_out + i] = i < n ? scores[image * entries + index[i]] : 0.0f;
@@ -44,9 +45,10 @@ Prepared prepare(const Nms& op, const KernelSpec& spec, const Settings&) {
   prepared.run = [=, rule = SuppressRule{op.threshold, op.suppress}](const KernelArgs& args) {
     if (images == 0) return;
     auto* const kept = static_cast<Box*>(args.workspace);
-    launch(nms_kernel, dim3(images), dim3(kThreads), 0, static_cast<cudaStream_t>(args.stream), args.in[0].as<const Box>(),
-           args.in[1].as<const float>(), args.in[2].as<const int>(), kept, reinterpret_cast<int*>(kept + rows),
-           args.out[0].as<Roi>(), args.out[1].as<float>(), args.out[2].as<int>(), rule, entries, max_out);
+    launch(nms_kernel, dim3(images), dim3(kThreads), 0, static_cast<cudaStream_t>(args.stream),
+           args.in[0].as<const Box>(), args.in[1].as<const float>(), args.in[2].as<const int>(), kept,
+           reinterpret_cast<int*>(kept + rows), args.out[0].as<Roi>(), args.out[1].as<float>(),
+           args.out[2].as<int>(), rule, entries, max_out);
   };
   return prepared;
 }

@@ -1,6 +1,6 @@
-// Image to network input, bit for bit as SPEC section 1 states it: the sampling position in double, rounded to float32; mean
-// subtracted in double; columns first, then rows, separate products and sums. One thread makes one output pixel from four
-// source pixels; bound by memory.
+// Image to network input, bit for bit as SPEC section 1 states it: the sampling position in double, rounded
+// to float32; mean subtracted in double; columns first, then rows, separate products and sums. One thread
+// makes one output pixel from four source pixels; bound by memory.
 #include "box_math.h"
 #include "kernels.h"
 #include "launch.h"
@@ -31,7 +31,8 @@ __device__ float mix(float a, float b, float weight) {
 }
 
 template <class T>
-__global__ void __launch_bounds__(256) preprocess_kernel(const std::uint8_t* images, T* dst, Resize r, std::int64_t n) {
+__global__ void __launch_bounds__(256)
+    preprocess_kernel(const std::uint8_t* images, T* dst, Resize r, std::int64_t n) {
   const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
   for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
     const int x = static_cast<int>(i % r.width), y = static_cast<int>(i / r.width % r.height);
@@ -41,7 +42,8 @@ __global__ void __launch_bounds__(256) preprocess_kernel(const std::uint8_t* ima
     if (column.first < 0) column = {0, 0, 0.0f};
     if (column.first >= r.src_width - 1) column = {r.src_width - 1, r.src_width - 1, 0.0f};
     const Sample row = sample(y, r.inverse);
-    const int top = min(max(row.first, 0), r.src_height - 1), bottom = min(max(row.second, 0), r.src_height - 1);
+    const int top = min(max(row.first, 0), r.src_height - 1),
+              bottom = min(max(row.second, 0), r.src_height - 1);
     for (int c = 0; c < 3; ++c) {
       const auto at = [&](int sy, int sx) {
         const double level = image[(std::int64_t{sy} * r.src_width + sx) * 3 + c];
@@ -58,8 +60,9 @@ __global__ void __launch_bounds__(256) preprocess_kernel(const std::uint8_t* ima
 
 Prepared prepare(const Preprocess& op, const KernelSpec& spec, const Settings&) {
   const Shape &s = spec.in[0].shape, &d = spec.out[0].shape;
-  const Resize resize{static_cast<int>(s[1]), static_cast<int>(s[2]), static_cast<int>(d[1]), static_cast<int>(d[2]),
-                      1.0 / op.scale, {op.mean_bgr[0], op.mean_bgr[1], op.mean_bgr[2]}};
+  const Resize resize{static_cast<int>(s[1]), static_cast<int>(s[2]),
+                      static_cast<int>(d[1]), static_cast<int>(d[2]),
+                      1.0 / op.scale,         {op.mean_bgr[0], op.mean_bgr[1], op.mean_bgr[2]}};
   Prepared prepared;
   prepared.implementation = "preprocess";
   with_storage(spec.out[0].dtype, "preprocess", [&](auto stored) {

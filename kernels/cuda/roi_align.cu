@@ -1,5 +1,6 @@
-// RoI align: the mean of bilinear samples (kernels/roi_samples.h), summed in the CPU's order. One block makes one row of
-// bins of one RoI, its threads take packs of channels. Bound by reading four cells per sample from the cache.
+// RoI align: the mean of bilinear samples (kernels/roi_samples.h), summed in the CPU's order. One block makes
+// one row of bins of one RoI, its threads take packs of channels. Bound by reading four cells per sample from
+// the cache.
 #include "kernels.h"
 #include "launch.h"
 #include "roi_cells.h"
@@ -15,25 +16,30 @@ struct Map {
 };
 
 template <class T, int lanes>
-__device__ void add_sample(const Pack<T, lanes>* cells, const Map& map, const AxisSample& y, const AxisSample& x, int pack,
-                           float* sum) {
-  const auto cell = [&](int row, int column) { return cells[(std::int64_t{row} * map.width + column) * map.packs + pack]; };
-  const Pack<T, lanes> a = cell(y.low, x.low), b = cell(y.low, x.high), c = cell(y.high, x.low), d = cell(y.high, x.high);
+__device__ void add_sample(const Pack<T, lanes>* cells, const Map& map, const AxisSample& y,
+                           const AxisSample& x, int pack, float* sum) {
+  const auto cell = [&](int row, int column) {
+    return cells[(std::int64_t{row} * map.width + column) * map.packs + pack];
+  };
+  const Pack<T, lanes> a = cell(y.low, x.low), b = cell(y.low, x.high), c = cell(y.high, x.low),
+                       d = cell(y.high, x.high);
   using namespace ieee;
   const float wa = mul(y.weight_low, x.weight_low), wb = mul(y.weight_low, x.weight_high);
   const float wc = mul(y.weight_high, x.weight_low), wd = mul(y.weight_high, x.weight_high);
   for (int k = 0; k < lanes; ++k)
-    sum[k] = add(sum[k], add(add(add(mul(wa, to_float(a.lane[k])), mul(wb, to_float(b.lane[k]))), mul(wc, to_float(c.lane[k]))),
+    sum[k] = add(sum[k], add(add(add(mul(wa, to_float(a.lane[k])), mul(wb, to_float(b.lane[k]))),
+                                 mul(wc, to_float(c.lane[k]))),
                              mul(wd, to_float(d.lane[k]))));
 }
 
 template <class T, int lanes>
-__global__ void __launch_bounds__(128)
-    roi_align_kernel(const Pack<T, lanes>* features, const float* rois, Pack<T, lanes>* dst, Map map, RoiAlign op) {
+__global__ void __launch_bounds__(128) roi_align_kernel(const Pack<T, lanes>* features, const float* rois,
+                                                        Pack<T, lanes>* dst, Map map, RoiAlign op) {
   const float* const roi = rois + std::int64_t{blockIdx.x} * 5;
   const int ph = blockIdx.y;
   const std::int64_t image = map.height > 0 && map.width > 0 ? roi_image(roi[0], map.batch) : -1;
-  const RoiGrid across = roi_grid(roi[1], roi[3], op.spatial_scale, op.pooled_w, op.sampling_ratio, op.aligned);
+  const RoiGrid across =
+      roi_grid(roi[1], roi[3], op.spatial_scale, op.pooled_w, op.sampling_ratio, op.aligned);
   const RoiGrid down = roi_grid(roi[2], roi[4], op.spatial_scale, op.pooled_h, op.sampling_ratio, op.aligned);
   const Pack<T, lanes>* const cells = features + (image < 0 ? 0 : image) * map.height * map.width * map.packs;
   const SampleRange rows = samples_near_map(down, ph, map.height);
@@ -41,7 +47,8 @@ __global__ void __launch_bounds__(128)
   const float samples = static_cast<float>(count < 1 ? 1 : count);
   for (int pw = 0; pw < op.pooled_w; ++pw) {
     const SampleRange columns = samples_near_map(across, pw, map.width);
-    Pack<T, lanes>* const out = dst + ((std::int64_t{blockIdx.x} * op.pooled_h + ph) * op.pooled_w + pw) * map.packs;
+    Pack<T, lanes>* const out =
+        dst + ((std::int64_t{blockIdx.x} * op.pooled_h + ph) * op.pooled_w + pw) * map.packs;
     for (int pack = threadIdx.x; pack < map.packs; pack += blockDim.x) {
       float sum[lanes] = {};
       for (int iy = rows.begin; image >= 0 && iy < rows.end; ++iy) {
@@ -65,7 +72,8 @@ Prepared prepare(const RoiAlign& op, const KernelSpec& spec, const Settings&) {
   const Shape& s = spec.in[0].shape;
   const auto rois = static_cast<unsigned>(spec.in[1].shape[0]);
   Prepared prepared;
-  with_packs(spec.in[0].dtype, s[3], "roi_align", [&](auto stored, auto lanes) {
+  const DType storage = one_storage(spec.in[0].dtype, spec.out[0].dtype, "roi_align");
+  with_packs(storage, s[3], "roi_align", [&](auto stored, auto lanes) {
     using T = typename decltype(stored)::type;
     constexpr int width = decltype(lanes)::value;
     const Map map{s[0], static_cast<int>(s[1]), static_cast<int>(s[2]), static_cast<int>(s[3] / width)};

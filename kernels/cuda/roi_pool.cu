@@ -1,6 +1,6 @@
-// RoI max pooling by Caffe's rule (kernels/roi_cells.h). One block pools one row of bins of one RoI: its threads take packs
-// of channels, all bins of the row one after the other, so every load is coalesced and a RoI's cells stay in the cache.
-// Bound by reading the map from L2 and writing the bins.
+// RoI max pooling by Caffe's rule (kernels/roi_cells.h). One block pools one row of bins of one RoI: its
+// threads take packs of channels, all bins of the row one after the other, so every load is coalesced and a
+// RoI's cells stay in the cache. Bound by reading the map from L2 and writing the bins.
 #include <cfloat>
 
 #include "kernels.h"
@@ -17,8 +17,8 @@ struct Map {
 };
 
 template <class T, int lanes>
-__global__ void __launch_bounds__(128)
-    roi_pool_kernel(const Pack<T, lanes>* features, const float* rois, Pack<T, lanes>* dst, Map map, RoiPool op) {
+__global__ void __launch_bounds__(128, 5) roi_pool_kernel(const Pack<T, lanes>* features, const float* rois,
+                                                       Pack<T, lanes>* dst, Map map, RoiPool op) {
   const float* const roi = rois + std::int64_t{blockIdx.x} * 5;
   const int ph = blockIdx.y;
   const std::int64_t image = roi_image(roi[0], map.batch);
@@ -28,7 +28,8 @@ __global__ void __launch_bounds__(128)
   for (int pw = 0; pw < op.pooled_w; ++pw) {
     const CellRange columns = roi_bin(across, pw, map.width);
     const bool empty = image < 0 || rows.begin >= rows.end || columns.begin >= columns.end;
-    Pack<T, lanes>* const out = dst + ((std::int64_t{blockIdx.x} * op.pooled_h + ph) * op.pooled_w + pw) * map.packs;
+    Pack<T, lanes>* const out =
+        dst + ((std::int64_t{blockIdx.x} * op.pooled_h + ph) * op.pooled_w + pw) * map.packs;
     for (int pack = threadIdx.x; pack < map.packs; pack += blockDim.x) {
       float best[lanes];
       for (int k = 0; k < lanes; ++k) best[k] = empty ? 0.0f : -FLT_MAX;
@@ -36,7 +37,8 @@ __global__ void __launch_bounds__(128)
         for (int y = rows.begin; y < rows.end; ++y) {
           for (int x = columns.begin; x < columns.end; ++x) {
             const Pack<T, lanes> v = cells[(std::int64_t{y} * map.width + x) * map.packs + pack];
-            for (int k = 0; k < lanes; ++k) best[k] = to_float(v.lane[k]) > best[k] ? to_float(v.lane[k]) : best[k];
+            for (int k = 0; k < lanes; ++k)
+              best[k] = to_float(v.lane[k]) > best[k] ? to_float(v.lane[k]) : best[k];
           }
         }
       }
@@ -53,7 +55,8 @@ Prepared prepare(const RoiPool& op, const KernelSpec& spec, const Settings&) {
   const Shape& s = spec.in[0].shape;
   const auto rois = static_cast<unsigned>(spec.in[1].shape[0]);
   Prepared prepared;
-  with_packs(spec.in[0].dtype, s[3], "roi_pool", [&](auto stored, auto lanes) {
+  const DType storage = one_storage(spec.in[0].dtype, spec.out[0].dtype, "roi_pool");
+  with_packs(storage, s[3], "roi_pool", [&](auto stored, auto lanes) {
     using T = typename decltype(stored)::type;
     constexpr int width = decltype(lanes)::value;
     const Map map{s[0], static_cast<int>(s[1]), static_cast<int>(s[2]), static_cast<int>(s[3] / width)};

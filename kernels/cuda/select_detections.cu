@@ -1,6 +1,8 @@
-// Score threshold, suppression within each class, and the cap per image (SPEC section 7, steps 3 and 4), the CPU's bits.
-//   suppress   one block per class and image: candidates above the threshold, ranked by counting, then suppress.h
-//   cap        one block per image: the score of the last detection that counts, found by four passes of 256 bins over the
+// Score threshold, suppression within each class, and the cap per image (SPEC section 7, steps 3 and 4), the
+// CPU's bits.
+//   suppress   one block per class and image: candidates above the threshold, ranked by counting, then
+//   suppress.h cap        one block per image: the score of the last detection that counts, found by four
+//   passes of 256 bins over the
 //              survivors' keys; then every class's survivors, which are sorted already, keep a prefix
 // Bound by latency: 300 candidates and a handful of survivors per class.
 #include "box_math.h"
@@ -18,18 +20,18 @@ namespace {
 constexpr int kThreads = 256, kChunk = 256;
 
 struct Sizes {
-  int per_image, classes, box_classes, capacity;       // box_classes 1: one box for every class
+  int per_image, classes, box_classes, capacity;  // box_classes 1: one box for every class
 };
 
 // The workspace, per image and foreground class, `per_image` of each array; counts one per image and class.
 struct Workspace {
-  std::uint64_t* keys;          // candidates as found, then ranked in `sorted`
+  std::uint64_t* keys;  // candidates as found, then ranked in `sorted`
   std::uint64_t* sorted;
   Box* kept;
-  int* kept_index;              // place among the sorted candidates
+  int* kept_index;  // place among the sorted candidates
   float* kept_score;
   int* kept_count;
-  int* first_row;               // of the class's detections in the output
+  int* first_row;  // of the class's detections in the output
 
   template <class T>
   static T* take(std::byte*& at, std::size_t n) {
@@ -59,8 +61,8 @@ struct Detection {
 __global__ void clear_head_flag_kernel(int* flag) { *flag = 0; }
 
 __global__ void __launch_bounds__(kThreads)
-    suppress_classes_kernel(const float* prob, const Box* boxes, const int* count, int* nonfinite, Workspace w, Sizes s,
-                            float score_threshold, SuppressRule rule) {
+    suppress_classes_kernel(const float* prob, const Box* boxes, const int* count, int* nonfinite,
+                            Workspace w, Sizes s, float score_threshold, SuppressRule rule) {
   __shared__ int candidates;
   const int label = blockIdx.x + 1, thread = threadIdx.x;
   const std::int64_t image = blockIdx.y, list = image * (s.classes - 1) + blockIdx.x;
@@ -74,14 +76,16 @@ __global__ void __launch_bounds__(kThreads)
   for (int r = thread; r < valid; r += blockDim.x) {
     const float score = scores[std::int64_t{r} * s.classes + label];
     const Box box = mine[std::int64_t{r} * s.box_classes + (s.box_classes == 1 ? 0 : label)];
-    bool finite = is_finite(score) && is_finite(box.x1) && is_finite(box.y1) && is_finite(box.x2) && is_finite(box.y2);
-    if (label == 1) {            // the background's column is looked at here
+    bool finite =
+        is_finite(score) && is_finite(box.x1) && is_finite(box.y1) && is_finite(box.x2) && is_finite(box.y2);
+    if (label == 1) {  // the background's column is looked at here
       const Box other = mine[std::int64_t{r} * s.box_classes];
-      finite = finite && is_finite(scores[std::int64_t{r} * s.classes]) && is_finite(other.x1) && is_finite(other.y1) &&
-               is_finite(other.x2) && is_finite(other.y2);
+      finite = finite && is_finite(scores[std::int64_t{r} * s.classes]) && is_finite(other.x1) &&
+               is_finite(other.y1) && is_finite(other.x2) && is_finite(other.y2);
     }
     if (!finite) atomicOr(nonfinite, 1);
-    if (score > score_threshold) keys[atomicAdd(&candidates, 1)] = rank_key(score, static_cast<std::uint32_t>(r));
+    if (score > score_threshold)
+      keys[atomicAdd(&candidates, 1)] = rank_key(score, static_cast<std::uint32_t>(r));
   }
   __syncthreads();
   const int n = candidates;
@@ -98,17 +102,20 @@ __global__ void __launch_bounds__(kThreads)
   };
   const int survivors = suppress_sorted<kChunk>(box_at, n, rule, s.per_image, kept, kept_index);
   for (int i = thread; i < survivors; i += blockDim.x)
-    w.kept_score[list * s.per_image + i] = scores[std::int64_t{index_of(sorted[kept_index[i]])} * s.classes + label];
+    w.kept_score[list * s.per_image + i] =
+        scores[std::int64_t{index_of(sorted[kept_index[i]])} * s.classes + label];
   if (thread == 0) w.kept_count[list] = survivors;
 }
 
 // The leading part of a key: scores in descending order, as an integer.
-__device__ std::uint32_t score_key(float score) { return static_cast<std::uint32_t>(rank_key(score, 0) >> 32); }
+__device__ std::uint32_t score_key(float score) {
+  return static_cast<std::uint32_t>(rank_key(score, 0) >> 32);
+}
 
-// The key of the survivor number `limit` (from 1) in descending score, of all classes of an image; `above` gets how many
-// survivors have a smaller key. There are at least `limit`.
-__device__ std::uint32_t key_at(const Workspace& w, const Sizes& s, std::int64_t first_list, int limit, int* histogram,
-                                int* found, int& above) {
+// The key of the survivor number `limit` (from 1) in descending score, of all classes of an image; `above`
+// gets how many survivors have a smaller key. There are at least `limit`.
+__device__ std::uint32_t key_at(const Workspace& w, const Sizes& s, std::int64_t first_list, int limit,
+                                int* histogram, int* found, int& above) {
   std::uint32_t prefix = 0, known = 0;
   above = 0;
   for (int shift = 24; shift >= 0; shift -= 8) {
@@ -138,7 +145,8 @@ __device__ std::uint32_t key_at(const Workspace& w, const Sizes& s, std::int64_t
 }
 
 __global__ void __launch_bounds__(kThreads)
-    cap_detections_kernel(Workspace w, Detection* detections, int* count, Sizes s, int max_detections, int keep_ties) {
+    cap_detections_kernel(Workspace w, Detection* detections, int* count, Sizes s, int max_detections,
+                          int keep_ties) {
   __shared__ int histogram[256];
   __shared__ int found[2];
   __shared__ int total;
@@ -201,8 +209,8 @@ Prepared prepare(const SelectDetections& op, const KernelSpec& spec, const Setti
     const Workspace w(args.workspace, images, lists, rows, bytes);
     launch(clear_head_flag_kernel, dim3(1), dim3(1), 0, stream, args.out[2].as<int>());
     launch(suppress_classes_kernel, dim3(static_cast<unsigned>(lists), images), dim3(kThreads), 0, stream,
-           args.in[0].as<const float>(), args.in[1].as<const Box>(), args.in[2].as<const int>(), args.out[2].as<int>(), w, s,
-           op.score_threshold, SuppressRule{op.nms_threshold, op.suppress});
+           args.in[0].as<const float>(), args.in[1].as<const Box>(), args.in[2].as<const int>(),
+           args.out[2].as<int>(), w, s, op.score_threshold, SuppressRule{op.nms_threshold, op.suppress});
     const auto limit = static_cast<int>(op.max_detections < s.capacity ? op.max_detections : s.capacity);
     launch(cap_detections_kernel, dim3(images), dim3(kThreads), 0, stream, w, args.out[0].as<Detection>(),
            args.out[1].as<int>(), s, limit, op.keep_ties ? 1 : 0);

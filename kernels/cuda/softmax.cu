@@ -1,5 +1,6 @@
-// Softmax over channels that lie `groups` apart, in fp32 and in the CPU's order of operations, so that scores get the same
-// bits everywhere. One thread makes one group: the maps are small (RPN scores, class scores), the launch is the cost.
+// Softmax over channels that lie `groups` apart, in fp32 and in the CPU's order of operations, so that scores
+// get the same bits everywhere. One thread makes one group: the maps are small (RPN scores, class scores),
+// the launch is the cost.
 #include "box_math.h"
 #include "kernels.h"
 #include "launch.h"
@@ -14,7 +15,8 @@ __global__ void __launch_bounds__(128)
   for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
     const std::int64_t first = i / groups * channels + i % groups;
     float largest = src[first];
-    for (int c = groups; c < channels; c += groups) largest = src[first + c] > largest ? src[first + c] : largest;
+    for (int c = groups; c < channels; c += groups)
+      largest = src[first + c] > largest ? src[first + c] : largest;
     float sum = 0.0f;
     for (int c = 0; c < channels; c += groups) {
       const float e = exp_f32(ieee::sub(src[first + c], largest));

@@ -38,16 +38,30 @@ struct Stored {
   using type = T;
 };
 
-// f(Stored<T>{}) with the storage type of `dtype`. Throws Error(unsupported) naming `op` for types that maps do not have.
+// f(Stored<T>{}) with the storage type of `dtype`. Throws Error(unsupported) naming `op` for types that maps
+// do not have.
 template <class F>
 auto with_storage(DType dtype, const char* op, F&& f) {
   switch (dtype) {
-    case DType::f32: return f(Stored<float>{});
-    case DType::f16: return f(Stored<half>{});
-    case DType::bf16: return f(Stored<nv_bfloat16>{});
-    default: break;
+    case DType::f32:
+      return f(Stored<float>{});
+    case DType::f16:
+      return f(Stored<half>{});
+    case DType::bf16:
+      return f(Stored<nv_bfloat16>{});
+    default:
+      break;
   }
-  throw Error(ErrorCode::unsupported, std::string(op) + ": maps cannot be stored as " + std::string(name_of(dtype)));
+  throw Error(ErrorCode::unsupported,
+              std::string(op) + ": maps cannot be stored as " + std::string(name_of(dtype)));
+}
+
+// The storage of an op whose source and destination are stored alike. Throws Error(unsupported) where they
+// are not.
+inline DType one_storage(DType src, DType dst, const char* op) {
+  if (src == dst) return src;
+  throw Error(ErrorCode::unsupported, std::string(op) + ": reads " + std::string(name_of(src)) +
+                                          " and cannot write " + std::string(name_of(dst)));
 }
 
 template <int n>
@@ -55,7 +69,8 @@ struct Lanes {
   static constexpr int value = n;
 };
 
-// f(Stored<T>{}, Lanes<n>{}): the storage type, and the most channels up to 16 bytes that divide `channels`.
+// f(Stored<T>{}, Lanes<n>{}): the storage type, and as many channels as a thread takes at a time: 16 bytes of
+// them, or 2, or 1, whichever divides `channels`.
 template <class F>
 auto with_packs(DType dtype, std::int64_t channels, const char* op, F&& f) {
   return with_storage(dtype, op, [&](auto stored) {

@@ -1,4 +1,5 @@
-// Greedy suppression of sorted boxes by one block: what nms.cu does once per image and select_detections.cu once per class.
+// Greedy suppression of sorted boxes by one block: what nms.cu does once per image and select_detections.cu
+// once per class.
 #pragma once
 
 #include "box_math.h"
@@ -17,15 +18,15 @@ struct SuppressRule {
   }
 };
 
-// Survivors of box_at(0..count) in order, at most max_out: kept[] gets their boxes, kept_index[] their numbers; returns how
-// many. Called by all threads of the block; all get the result and see both arrays.
+// Survivors of box_at(0..count) in order, at most max_out: kept[] gets their boxes, kept_index[] their
+// numbers; returns how many. Called by all threads of the block; all get the result and see both arrays.
 //
-// `chunk` candidates at a time meet the survivors so far, all threads in parallel; overlaps within the chunk become bits; then
-// one warp, each lane holding 32 of the chunk's candidates, walks from survivor to survivor. Serial work is one step per
-// survivor. Shared memory: chunk * (16 + chunk / 8) bytes.
+// `chunk` candidates at a time meet the survivors so far, all threads in parallel; overlaps within the chunk
+// become bits; then one warp, each lane holding 32 of the chunk's candidates, walks from survivor to
+// survivor. Serial work is one step per survivor. Shared memory: chunk * (16 + chunk / 8) bytes.
 template <int chunk, class BoxAt>
-__device__ int suppress_sorted(const BoxAt& box_at, int count, const SuppressRule& falls, int max_out, Box* kept,
-                               int* kept_index) {
+__device__ int suppress_sorted(const BoxAt& box_at, int count, const SuppressRule& falls, int max_out,
+                               Box* kept, int* kept_index) {
   static_assert(chunk % 32 == 0 && chunk <= 1024, "one word of 32 candidates per lane");
   constexpr int words = chunk / 32;
   __shared__ Box box[chunk];
@@ -60,7 +61,8 @@ __device__ int suppress_sorted(const BoxAt& box_at, int count, const SuppressRul
         const unsigned lanes = __ballot_sync(0xFFFFFFFFu, mine != 0);
         if (lanes == 0) break;
         const int word = __ffs(static_cast<int>(lanes)) - 1;
-        const int bit = __ffs(static_cast<int>(__shfl_sync(0xFFFFFFFFu, mine, word))) - 1, i = word * 32 + bit;
+        const int bit = __ffs(static_cast<int>(__shfl_sync(0xFFFFFFFFu, mine, word))) - 1,
+                  i = word * 32 + bit;
         if (thread == 0) {
           kept[next] = box[i];
           kept_index[next] = first + i;
@@ -73,7 +75,7 @@ __device__ int suppress_sorted(const BoxAt& box_at, int count, const SuppressRul
     }
     __syncthreads();
     so_far = survivors;
-    __syncthreads();                 // everybody has read before the next chunk writes
+    __syncthreads();  // everybody has read before the next chunk writes
   }
   return so_far;
 }

@@ -1,6 +1,10 @@
-// Runs one prepared CPU kernel on given tensors and watches it: outputs, workspace and packed weights lie
+// Runs one prepared kernel on given tensors and watches it: outputs, workspace and packed weights lie
 // between guard zones, inputs must come back unchanged, and a second run on differently filled memory must
 // give equal bytes.
+//
+// The case tables serve two devices. As they are, the kernels are the CPU's. With FRCNN_SIMT defined they are
+// the CUDA ones, run by the emulator of tests/simt in its thread orders; where an op is specified to the bit,
+// the CPU's kernel runs beside them and must agree.
 #pragma once
 
 #include <algorithm>
@@ -8,11 +12,13 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <random>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -20,6 +26,11 @@
 #include "graph/shapes.h"
 #include "graph/tensor.h"
 #include "kernels.h"
+
+#if defined(FRCNN_SIMT)
+#include "tests/simt/engine.h"
+#include "tests/simt/sanitizers.h"
+#endif
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
@@ -40,9 +51,15 @@ inline unsigned base_seed() {
   return text == nullptr ? 1u : static_cast<unsigned>(std::strtoul(text, nullptr, 10));
 }
 
+#if defined(FRCNN_SIMT)
+inline constexpr const char* kProgram = "./test_simt_ops";
+#else
+inline constexpr const char* kProgram = "./test_ops";
+#endif
+
 // What a failing test prints: the command that runs it again with the same numbers.
 inline std::string reproduce(const std::string& what) {
-  return what + "\n  reproduce: FRCNN_TEST_SEED=" + std::to_string(base_seed()) + " ./test_ops \"" +
+  return what + "\n  reproduce: FRCNN_TEST_SEED=" + std::to_string(base_seed()) + " " + kProgram + " \"" +
          Catch::getResultCapture().getCurrentTestName() + "\"";
 }
 #define FRCNN_CASE(what) INFO(::frcnn::test::reproduce(what))
@@ -203,6 +220,75 @@ inline bool same_bytes(const std::vector<Tensor>& a, const std::vector<Tensor>& 
   return true;
 }
 
+#if defined(FRCNN_SIMT)
+
+// Ops whose results are specified operation by operation, so that both devices give the same bits.
+template <class O>
+bool same_on_all_devices(const O& op) {
+  if constexpr (std::is_same_v<O, Lrn>) return op.beta == 0.75f;  // other powers are the library's
+  return !std::is_same_v<O, Conv2d> && !std::is_same_v<O, Linear>;
+}
+
+// Equal bytes, or a NaN on both sides: its bits are the processor's own.
+inline bool same_numbers(const Tensor& a, const Tensor& b) {
+  if (a.spec.dtype != DType::f32) return a.bytes == b.bytes;
+  for (std::size_t i = 0; i < a.as<float>().size(); ++i) {
+    const float x = a.as<float>()[i], y = b.as<float>()[i];
+    if (std::memcmp(&x, &y, sizeof x) != 0 && !(std::isnan(x) && std::isnan(y))) return false;
+  }
+  return true;
+}
+
+// Runs `count` thread orders from number `first` on, each on differently filled memory; all must give the
+// same bytes. ThreadSanitizer sees a race in any order, so one is enough there.
+inline std::vector<Tensor> run_orders(const Prepared& prepared, const std::vector<Tensor>& in,
+                                      const std::vector<TensorSpec>& out, std::size_t first,
+                                      std::size_t count) {
+  std::vector<Tensor> result;
+  for (std::size_t i = 0; i < (simt::kRaceCheck ? 1 : count); ++i) {
+    simt::Settings settings = simt::settings();
+    settings.schedule = simt::kSchedules[(first + i) % std::size(simt::kSchedules)];
+    const simt::ScopedSettings during(settings);
+    const std::vector<Tensor> got =
+        run_once(prepared, in, out, i % 2 == 0 ? 0xFF : 0x3C);  // all ones are a NaN
+    if (i == 0) result = got;
+    CAPTURE(first + i);
+    CHECK(same_bytes(got, result));
+  }
+  return result;
+}
+
+template <class O>
+std::vector<Tensor> run_in_orders(const O& op, const std::vector<Tensor>& in,
+                                  const std::vector<TensorSpec>& out, std::size_t first, std::size_t count) {
+  std::vector<TensorSpec> in_specs;
+  bool narrow = false;
+  for (const Tensor& tensor : in) in_specs.push_back(tensor.spec);
+  for (const TensorSpec& spec : out) narrow = narrow || spec.dtype == DType::f16 || spec.dtype == DType::bf16;
+  const KernelSpec spec{in_specs, out};
+  const Prepared prepared = cuda::prepare(op, spec, cuda::Settings{});
+  CHECK_FALSE(prepared.implementation.empty());
+  std::vector<Tensor> result = run_orders(prepared, in, out, first, count);
+  if (same_on_all_devices(op) && !narrow) {
+    const std::vector<Tensor> cpu = run_once(cpu::prepare(op, spec, cpu::Settings{}), in, out, 0xFF);
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      INFO("output " << i << " compared with the CPU's");
+      CHECK(same_numbers(result[i], cpu[i]));
+    }
+  }
+  return result;
+}
+
+// The outputs of `op` for `in`; `out` says what they are. `order` (from 1) takes the place of a number of
+// threads.
+template <class O>
+std::vector<Tensor> run_op(const O& op, const std::vector<Tensor>& in, const std::vector<TensorSpec>& out,
+                           int order = 1) {
+  return run_in_orders(op, in, out, static_cast<std::size_t>(order - 1), 2);
+}
+
+#else
+
 // The outputs of `op` for `in`; `out` says what they are.
 template <class O>
 std::vector<Tensor> run_op(const O& op, const std::vector<Tensor>& in, const std::vector<TensorSpec>& out,
@@ -219,6 +305,8 @@ std::vector<Tensor> run_op(const O& op, const std::vector<Tensor>& in, const std
   return first;
 }
 
+#endif
+
 // The same with the outputs that shape inference gives.
 template <class O>
 std::vector<Tensor> run_op(const O& op, const std::vector<Tensor>& in, int threads = 1) {
@@ -227,13 +315,49 @@ std::vector<Tensor> run_op(const O& op, const std::vector<Tensor>& in, int threa
   return run_op(op, in, infer(op, in_specs, "test"), threads);
 }
 
-// Of kernels that promise it: the same bytes with one and with several threads.
+// Of kernels that promise it: the same bytes with one and with several threads; on the emulator, in every
+// order.
 template <class O>
 std::vector<Tensor> run_op_any_threads(const O& op, const std::vector<Tensor>& in) {
+#if defined(FRCNN_SIMT)
+  std::vector<TensorSpec> in_specs;
+  for (const Tensor& tensor : in) in_specs.push_back(tensor.spec);
+  return run_in_orders(op, in, infer(op, in_specs, "test"), 0, std::size(simt::kSchedules));
+#else
   std::vector<Tensor> one = run_op(op, in, 1);
   CHECK(same_bytes(one, run_op(op, in, 2)));
   CHECK(same_bytes(one, run_op(op, in, 5)));
   return one;
+#endif
+}
+
+// Work of a matrix product as the CUDA kernel does it: in tiles of at least 64 by 64.
+inline double tiled_work(std::int64_t rows, std::int64_t columns, std::int64_t k) {
+  const auto up = [](std::int64_t n) { return static_cast<double>((n + 63) / 64 * 64); };
+  return up(rows) * up(columns) * static_cast<double>(k);
+}
+
+// The cases of a table that this device runs: on the CPU all. What would keep the emulator busy for long it
+// leaves out, and says so in one line; `work` of a case is about its number of multiplications, comparisons
+// or loads, those of a tile's idle threads included. A table of which nothing is left fails.
+template <class Cases, class Work, class Text>
+auto affordable(const Cases& cases, [[maybe_unused]] const Work& work, [[maybe_unused]] const Text& text) {
+  std::vector<std::decay_t<decltype(*std::begin(cases))>> kept(std::begin(cases), std::end(cases));
+#if defined(FRCNN_SIMT)
+  constexpr double limit = simt::kRaceCheck ? 3e5 : simt::kAddressCheck ? 6e6 : 2e7;
+  const std::size_t all = kept.size();
+  std::string left_out;
+  std::erase_if(kept, [&](const auto& c) {
+    if (work(c) <= limit) return false;
+    left_out += (left_out.empty() ? "" : "; ") + text(c);
+    return true;
+  });
+  if (kept.size() < all)
+    WARN("SKIPPED, too large for the emulator: " << all - kept.size() << " of " << all
+                                                 << " cases: " << left_out);
+  REQUIRE_FALSE(kept.empty());
+#endif
+  return kept;
 }
 
 // Largest absolute difference; infinity where one has a NaN.
@@ -267,6 +391,9 @@ class ErrorTally {
     count_ += exact.size();
   }
   void check() const {
+#if defined(FRCNN_SIMT)
+    if (simt::kRaceCheck && count_ < 200) return;  // that build draws too few numbers to judge; the others do
+#endif
     if (count_ == 0) return;
     const double n = static_cast<double>(count_), mean = std::sqrt(square_ / n),
                  plain = std::sqrt(square_plain_ / n);
@@ -284,8 +411,13 @@ class ErrorTally {
 };
 
 inline unsigned rounds_for(const Shape& out) {
+#if defined(FRCNN_SIMT)
+  constexpr std::int64_t most = simt::kRaceCheck ? 1 : 30;
+#else
+  constexpr std::int64_t most = 500;
+#endif
   return static_cast<unsigned>(
-      std::clamp<std::int64_t>(1000 / std::max<std::int64_t>(out.elements(), 1), 1, 500));
+      std::clamp<std::int64_t>(1000 / std::max<std::int64_t>(out.elements(), 1), 1, most));
 }
 
 // One draw.

@@ -49,10 +49,19 @@ const Case cases[] = {
 
 Conv2d op_of(const Case& c) { return {c.stride, c.pad, {c.relu, c.scale, false}}; }
 
+Shape result_of(const Case& c) {
+  return infer(op_of(c), std::vector<TensorSpec>{{c.src}, {c.weight}, {{c.weight[0]}}}, "test")[0].shape;
+}
+
+double work(const Case& c) {
+  const Shape out = result_of(c);
+  return tiled_work(out.elements() / out[3], out[3], c.weight.row());
+}
+
 }  // namespace
 
 TEST_CASE("conv2d: sums of small integers are exact", "[conv2d]") {
-  for (const Case& c : cases) {
+  for (const Case& c : affordable(cases, work, text)) {
     FRCNN_CASE(text(c));
     // Winograd multiplies by fractions, so its sums are not exact; the next test holds it.
     if (c.weight[1] >= 256 && c.src[1] > 20) continue;
@@ -68,12 +77,10 @@ TEST_CASE("conv2d: sums of small integers are exact", "[conv2d]") {
 }
 
 TEST_CASE("conv2d: at most twice the error of plain float loops", "[conv2d]") {
-  for (const Case& c : cases) {
+  for (const Case& c : affordable(cases, work, text)) {
     FRCNN_CASE(text(c));
     ErrorTally tally;
-    const Shape out =
-        infer(op_of(c), std::vector<TensorSpec>{{c.src}, {c.weight}, {{c.weight[0]}}}, "test")[0].shape;
-    for (unsigned round = 0; round < rounds_for(out); ++round) {
+    for (unsigned round = 0; round < rounds_for(result_of(c)); ++round) {
       const Tensor src = uniform(c.src, 0, 1, 3 * round + 4),
                    weight = uniform(c.weight, -1, 1, 3 * round + 5);
       const Tensor bias = uniform({c.weight[0]}, -1, 1, 3 * round + 6);
@@ -87,6 +94,7 @@ TEST_CASE("conv2d: at most twice the error of plain float loops", "[conv2d]") {
   }
 }
 
+#if !defined(FRCNN_SIMT)
 TEST_CASE("conv2d: a map of more pixels than oneDNN counts is refused", "[conv2d]") {
   const std::vector<TensorSpec> in{{{1, 65536, 65536, 3}}, {{64, 3, 7, 7}}, {{64}}};
   const std::vector<TensorSpec> out = infer(Conv2d{2, 3, {}}, in, "conv1");
@@ -105,3 +113,17 @@ TEST_CASE("conv2d: equal layouts are shared between image sizes, and threads alo
   CHECK(layout(38, 1) == layout(75, 1));
   CHECK(layout(38, 1) == layout(38, 2));
 }
+
+TEST_CASE("conv2d: pooling in the epilogue is refused, since no lowering for the CPU asks for it",
+          "[conv2d]") {
+  const std::vector<TensorSpec> in{{{1, 6, 8, 4}}, {{5, 4, 3, 3}}, {{5}}}, out{{{1, 3, 4, 5}}};
+  try {
+    cpu::prepare(Conv2d{1, 1, {true, 1.0f, true}}, KernelSpec{in, out}, cpu::Settings{});
+    FAIL("not refused");
+  } catch (const Error& e) {
+    CHECK(e.code() == ErrorCode::unsupported);
+    CHECK(std::string(e.what()).find("conv2d") != std::string::npos);
+    CHECK(std::string(e.what()).find("max_pool_2x2") != std::string::npos);
+  }
+}
+#endif

@@ -1,5 +1,6 @@
 #include <string>
 
+#include "frcnn/error.h"
 #include "op_runner.h"
 #include "reference/linear.h"
 
@@ -34,10 +35,12 @@ std::string text(const Case& c) {
          ", scale " + std::to_string(c.scale);
 }
 
+double work(const Case& c) { return tiled_work(c.src[0], c.outputs, c.src.row()); }
+
 }  // namespace
 
 TEST_CASE("linear: sums of small integers are exact", "[linear]") {
-  for (const Case& c : cases) {
+  for (const Case& c : affordable(cases, work, text)) {
     FRCNN_CASE(text(c));
     const Linear op{{c.relu, c.scale}};
     const Shape shape{c.outputs, c.src.row()};
@@ -52,7 +55,7 @@ TEST_CASE("linear: sums of small integers are exact", "[linear]") {
 }
 
 TEST_CASE("linear: at most twice the error of plain float loops", "[linear]") {
-  for (const Case& c : cases) {
+  for (const Case& c : affordable(cases, work, text)) {
     FRCNN_CASE(text(c));
     const Linear op{{c.relu, c.scale}};
     const Shape shape{c.outputs, c.src.row()};
@@ -78,3 +81,17 @@ TEST_CASE("linear: no rows, nothing to do", "[linear]") {
     CHECK(got[0].spec.shape == Shape{0, 21});
   }
 }
+
+#if !defined(FRCNN_SIMT)
+TEST_CASE("linear: pooling in the epilogue is refused", "[linear]") {
+  const std::vector<TensorSpec> in{{{2, 4}}, {{5, 4}}, {{5}}}, out{{{2, 5}}};
+  try {
+    cpu::prepare(Linear{{true, 1.0f, true}}, KernelSpec{in, out}, cpu::Settings{});
+    FAIL("not refused");
+  } catch (const Error& e) {
+    CHECK(e.code() == ErrorCode::unsupported);
+    CHECK(std::string(e.what()).find("linear") != std::string::npos);
+    CHECK(std::string(e.what()).find("max_pool_2x2") != std::string::npos);
+  }
+}
+#endif
