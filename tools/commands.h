@@ -21,6 +21,7 @@ void add_detect(CLI::App& app, Action& action);
 void add_run(CLI::App& app, Action& action);
 void add_diff(CLI::App& app, Action& action);
 void add_convert(CLI::App& app, Action& action);
+void add_export(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);

@@ -55,6 +55,7 @@ int main(int argc, char** argv) {
   frcnn::add_run(app, action);
   frcnn::add_diff(app, action);
   frcnn::add_convert(app, action);
+  frcnn::add_export(app, action);
   frcnn::add_inspect(app, action);
   frcnn::add_eval(app, action);
   frcnn::add_doctor(app, action);

@@ -6,6 +6,7 @@
 #include <google/protobuf/text_format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <limits>
 
 #include "frcnn/error.h"
@@ -27,6 +28,15 @@ constexpr std::uint32_t layer_field = 100, old_layer_field = 2, name_field = 1, 
 }
 
 // ---- parameters ----
+
+// The number that was meant: the files are written as text, 0.3 is stored as the nearest float, and so is what a
+// double of ours was before it was exported.
+double meant(float stored) {
+  const std::string text = fmt::format("{}", stored);
+  double value = stored;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
 
 // Height and width of a size that files give as one number, as two numbers in order, or as _h and _w.
 template <typename Repeated>
@@ -66,7 +76,8 @@ CaffePooling read(const frcnn_caffe::Pooling& p) {
   c.stride =
       size(p.has_stride(), p.stride(), p.has_stride_h(), p.stride_h(), p.has_stride_w(), p.stride_w(), 1);
   c.pad = size(p.has_pad(), p.pad(), p.has_pad_h(), p.pad_h(), p.has_pad_w(), p.pad_w(), 0);
-  c.rounding = p.round_mode() == frcnn_caffe::Pooling::FLOOR ? Rounding::floor : Rounding::ceil;
+  const bool floor = p.round_mode() == frcnn_caffe::Pooling::FLOOR || !p.ceil_mode();
+  c.rounding = floor ? Rounding::floor : Rounding::ceil;
   c.global = p.global_pooling();
   return c;
 }
@@ -134,7 +145,7 @@ CaffeLayer read_common(const std::shared_ptr<const Message>& p, const std::strin
     layer.inner_product = CaffeInnerProduct{ip.num_output(), ip.bias_term(), ip.transpose()};
   }
   if (p->has_dropout_param())
-    layer.dropout = CaffeDropout{p->dropout_param().dropout_ratio(), p->dropout_param().scale_train()};
+    layer.dropout = CaffeDropout{meant(p->dropout_param().dropout_ratio()), p->dropout_param().scale_train()};
   layer.negative_slope = p->relu_param().negative_slope();
   return layer;
 }
@@ -145,7 +156,17 @@ CaffeLayer read(const std::shared_ptr<const frcnn_caffe::Layer>& p, const std::s
   layer.type = p->type();
   if (p->has_roi_pooling_param()) {
     const auto& roi = p->roi_pooling_param();
-    layer.roi_pooling = CaffeRoiPooling{roi.pooled_h(), roi.pooled_w(), roi.spatial_scale()};
+    layer.roi_pooling = CaffeRoiPooling{roi.pooled_h(), roi.pooled_w(), meant(roi.spatial_scale())};
+  }
+  if (p->has_power_param()) {
+    const auto& power = p->power_param();
+    layer.power = CaffePower{meant(power.power()), meant(power.scale()), meant(power.shift())};
+  }
+  if (p->has_proposal_param()) {
+    const auto& proposal = p->proposal_param();
+    layer.proposal = CaffeProposal{double(proposal.feat_stride()), double(proposal.base_size()), {}, {}};
+    for (const float ratio : proposal.ratio()) layer.proposal->ratios.push_back(meant(ratio));
+    for (const float scale : proposal.scale()) layer.proposal->scales.push_back(meant(scale));
   }
   if (p->has_python_param()) {
     const auto& python = p->python_param();

@@ -48,6 +48,16 @@ struct CaffeRoiPooling {
   double spatial_scale = 1;
 };
 
+struct CaffePower {  // (shift + scale x) ^ power
+  double power = 1, scale = 1, shift = 0;
+};
+
+// OpenCV's counterpart of the release's Python layer.
+struct CaffeProposal {
+  double feat_stride = 16, base_size = 16;
+  std::vector<double> ratios, scales;
+};
+
 struct CaffePython {
   std::string module, layer, param_str;
 };
@@ -72,6 +82,8 @@ struct CaffeLayer {
   std::optional<CaffeInnerProduct> inner_product;
   std::optional<CaffeDropout> dropout;
   std::optional<CaffeRoiPooling> roi_pooling;
+  std::optional<CaffePower> power;
+  std::optional<CaffeProposal> proposal;
   std::optional<CaffePython> python;
   double negative_slope = 0;  // of a ReLU
 };

@@ -128,7 +128,7 @@ class Reader {
     if (c.group != 1)
       unsupported(layer, fmt::format("group {}; only ungrouped convolutions can be converted", c.group));
     if (c.dilation[0] != 1 || c.dilation[1] != 1) unsupported(layer, "dilated convolution");
-    if (square(layer, "kernel", c.kernel) == 0) fail(ErrorCode::bad_file, layer, "no kernel size");
+    if (c.kernel[0] < 1 || c.kernel[1] < 1) fail(ErrorCode::bad_file, layer, "no kernel size");
     if (square(layer, "stride", c.stride) == 0) fail(ErrorCode::bad_file, layer, "stride 0");
     square(layer, "pad", c.pad);
   }
@@ -229,9 +229,9 @@ class Reader {
     if (layer.type != "Convolution") unsupported(layer, "expected a 1x1 convolution");
     if (!layer.convolution) return;
     const CaffeConvolution& c = *layer.convolution;
-    if (c.kernel[0] != 1 || c.stride[0] != 1 || c.pad[0] != 0)
-      unsupported(layer, fmt::format("kernel {}, stride {}, pad {}; the RPN's outputs are 1x1 convolutions",
-                                     c.kernel[0], c.stride[0], c.pad[0]));
+    if (c.kernel[0] != 1 || c.kernel[1] != 1 || c.stride[0] != 1 || c.pad[0] != 0)
+      unsupported(layer, fmt::format("kernel {}x{}, stride {}, pad {}; the RPN's outputs are 1x1 convolutions",
+                                     c.kernel[0], c.kernel[1], c.stride[0], c.pad[0]));
   }
 
   void rpn(const CaffeLayer& scores) {
@@ -250,10 +250,10 @@ class Reader {
     plain_convolution(*conv);
     if (conv->convolution) {
       const CaffeConvolution& c = *conv->convolution;
-      if (c.kernel[0] != 3 || c.stride[0] != 1 || c.pad[0] != 1)
+      if (c.kernel[0] != 3 || c.kernel[1] != 3 || c.stride[0] != 1 || c.pad[0] != 1)
         unsupported(*conv,
-                    fmt::format("kernel {}, stride {}, pad {}; the RPN's window is 3x3, stride 1, pad 1",
-                                c.kernel[0], c.stride[0], c.pad[0]));
+                    fmt::format("kernel {}x{}, stride {}, pad {}; the RPN's window is 3x3, stride 1, pad 1",
+                                c.kernel[0], c.kernel[1], c.stride[0], c.pad[0]));
     }
     facts_.rpn = RpnFacts{conv->name, place.blob};
     features_ = input_of(*conv).blob;
@@ -263,6 +263,7 @@ class Reader {
   void anchors() {
     const CaffeLayer* found = nullptr;
     for (const CaffeLayer& layer : layers_) {
+      if (layer.type == "Proposal" && facts_.has_parameters) return opencv_anchors(layer);
       if (!layer.python) continue;
       if (layer.python->layer == "ProposalLayer") found = &layer;
       if (layer.python->layer == "AnchorTargetLayer" && !found) found = &layer;
@@ -289,6 +290,18 @@ class Reader {
     if (!given.numbers.count("feat_stride"))
       throw Error(ErrorCode::bad_file, where + ": param_str has no feat_stride");
     facts_.anchors = facts;
+  }
+
+  void opencv_anchors(const CaffeLayer& layer) {
+    const CaffeProposal p = layer.proposal.value_or(CaffeProposal{});
+    const auto positive = [](const std::vector<double>& values) {
+      return !values.empty() && std::all_of(values.begin(), values.end(), [](double v) { return v > 0; });
+    };
+    if (!positive(p.scales) || !positive(p.ratios))
+      fail(ErrorCode::bad_file, layer, "proposal_param must give scales and ratios, positive numbers");
+    if (!(p.feat_stride > 0) || !(p.base_size > 0))
+      fail(ErrorCode::bad_file, layer, fmt::format("feat_stride {}, base_size {}", p.feat_stride, p.base_size));
+    facts_.anchors = AnchorFacts{p.feat_stride, p.base_size, p.scales, p.ratios};
   }
 
   // ---- head ----
@@ -331,6 +344,12 @@ class Reader {
         if (!(d.ratio >= 0 && d.ratio < 1))
           fail(ErrorCode::bad_file, *layer, fmt::format("dropout_ratio {}", d.ratio));
         if (!d.scale_train) scale *= 1 - d.ratio;
+      } else if (layer->type == "Power" && !relu) {
+        const CaffePower p = layer->power.value_or(CaffePower{});
+        if (p.power != 1 || p.shift != 0 || !(p.scale > 0))
+          unsupported(*layer, fmt::format("power {}, scale {}, shift {}; only a positive scale can stand in the head",
+                                          p.power, p.scale, p.shift));
+        scale *= p.scale;
       } else if (layer->type == "ReLU" && !relu) {
         plain_relu(*layer);
         relu = true;

@@ -24,7 +24,7 @@ struct RpnFacts {
 };
 
 struct AnchorFacts {
-  double feat_stride = 16;
+  double feat_stride = 16, base_size = 16;
   std::vector<double> scales, ratios;
 };
 

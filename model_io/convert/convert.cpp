@@ -171,6 +171,7 @@ class Conversion {
     rpn_names();
     if (const AnchorFacts* anchors = fact(&NetFacts::anchors)) {
       config_.feat_stride = anchors->feat_stride;
+      config_.anchor_base_size = anchors->base_size;
       config_.anchor_scales = anchors->scales;
       config_.anchor_ratios = anchors->ratios;
     } else if (!native_) {

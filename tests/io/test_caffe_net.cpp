@@ -208,8 +208,8 @@ TEST_CASE("caffe network: what the engine cannot run is refused by name") {
   CHECK(contains(with([&](Parts& p) { p.conv2 = conv + "kernel_size: 3 group: 2" + relu; }),
                  "conv2 (Convolution): group 2"));
   CHECK(contains(with([&](Parts& p) { p.conv2 = conv + "kernel_size: 3 dilation: 2" + relu; }), "conv2"));
-  CHECK(contains(with([&](Parts& p) { p.conv2 = conv + "kernel_h: 3 kernel_w: 1" + relu; }),
-                 "conv2 (Convolution): kernel 3x1"));
+  CHECK(contains(with([&](Parts& p) { p.conv2 = conv + "kernel_size: 3 stride_h: 2 stride_w: 1" + relu; }),
+                 "conv2 (Convolution): stride 2x1"));
   CHECK(contains(with([](Parts& p) { p.pool = "pool: AVE kernel_size: 2"; }), "pool1 (Pooling)"));
   CHECK(contains(with([](Parts& p) { p.rpn = "kernel_size: 5 pad: 2"; }), "rpn_conv/3x3"));
   CHECK(contains(with([](Parts& p) { p.drop7 = ""; }), "fc7"));
