@@ -20,6 +20,7 @@ struct Detector::Input {
   std::array<float, 3> im_info{};
   std::array<float, 2> image_size{};
   const ImageView* image = nullptr;
+  PixelFormat format = PixelFormat::bgr;
   std::span<const float> data_nchw;
 };
 
@@ -35,31 +36,57 @@ SessionOptions session_options(const Model& model, Device& device, const Detecto
     const Executable extreme(build_graph(model, request), {}, model.weights, device);
     session.arena_bytes = std::max(session.arena_bytes, extreme.plan().arena_bytes);
   }
-  session.arena_bytes += static_cast<std::size_t>(options.max_image_pixels) * 3;
+  // Three bytes for each pixel; only of a single pixel does NV12 have more.
+  session.arena_bytes += static_cast<std::size_t>(options.max_image_pixels) * 3 + 1;
   return session;
 }
 
-void set_image(Executable& executable, const ImageView& image, Device& device) {
+// One plane of a picture: `rows` rows of `bytes` bytes that are `step` apart.
+struct Plane {
+  const std::uint8_t* data = nullptr;
+  std::size_t bytes = 0;
+  std::int64_t rows = 0;
+  std::ptrdiff_t step = 0;
+};
+
+// The planes of a picture; the second has no rows where there is one.
+std::array<Plane, 2> planes_of(const ImageView& image) {
+  const auto width = static_cast<std::size_t>(image.width);
+  const auto step = [](std::ptrdiff_t given, std::size_t packed) {
+    return given ? given : static_cast<std::ptrdiff_t>(packed);
+  };
+  if (image.format != PixelFormat::nv12) return {{{image.data, 3 * width, image.height, step(image.row_bytes, 3 * width)}, {}}};
+  const std::size_t pairs = (width + 1) / 2 * 2;
+  const Plane luma{image.data, width, image.height, step(image.row_bytes, width)};
+  const std::ptrdiff_t below = image.chroma_row_bytes ? image.chroma_row_bytes : step(image.row_bytes, pairs);
+  return {{luma, {image.chroma ? image.chroma : luma.data + luma.rows * luma.step, pairs, (luma.rows + 1) / 2, below}}};
+}
+
+void check_image(const ImageView& image, std::int64_t max_pixels) {
+  const auto fail = [](std::string message) { throw Error(ErrorCode::invalid_argument, message); };
+  if (!image.data || image.width < 1 || image.height < 1)
+    fail(fmt::format("an image of {}x{} pixels has nothing in it", image.width, image.height));
+  if (static_cast<std::int64_t>(image.width) * image.height > max_pixels)
+    fail(fmt::format("an image of {}x{} pixels is larger than the {} pixels allowed", image.width, image.height, max_pixels));
+  for (const Plane& plane : planes_of(image))
+    if (plane.rows > 1 && static_cast<std::size_t>(std::abs(plane.step)) < plane.bytes)
+      fail(fmt::format("an image of {}x{} pixels has rows of {} bytes, which cannot lie {} bytes apart", image.width, image.height,
+                       plane.bytes, plane.step));
+}
+
+void set_image(Executable& executable, const ImageView& image) {
   const TensorView target = executable.view("image");
-  const std::size_t row = static_cast<std::size_t>(image.width) * 3;
-  const std::ptrdiff_t step = image.row_bytes ? image.row_bytes : static_cast<std::ptrdiff_t>(row);
-  if (image.order == PixelOrder::bgr && step == static_cast<std::ptrdiff_t>(row)) {
+  const std::array<Plane, 2> planes = planes_of(image);
+  const std::size_t pitch = planes[1].rows ? planes[1].bytes : planes[0].bytes;
+  if (planes[1].rows == 0 && planes[0].step == static_cast<std::ptrdiff_t>(pitch)) {
     executable.set("image", image.data, target.bytes());
     return;
   }
-  std::vector<std::uint8_t> line(row);
-  for (int y = 0; y < image.height; ++y) {
-    const std::uint8_t* source = image.data + y * step;
-    if (image.order == PixelOrder::rgb) {
-      for (std::size_t x = 0; x < row; x += 3) {
-        line[x] = source[x + 2];
-        line[x + 1] = source[x + 1];
-        line[x + 2] = source[x];
-      }
-      source = line.data();
-    }
-    device.upload(target.as<std::uint8_t>() + static_cast<std::size_t>(y) * row, source, row);
-  }
+  std::vector<std::uint8_t> rows(target.bytes());
+  std::uint8_t* to = rows.data();
+  for (const Plane& plane : planes)
+    for (std::int64_t y = 0; y < plane.rows; ++y, to += pitch) std::memcpy(to, plane.data + y * plane.step, plane.bytes);
+  executable.set("image", rows.data(), rows.size());
 }
 
 void set_data(Executable& executable, std::span<const float> nchw) {
@@ -164,15 +191,12 @@ Detector::Detector(std::shared_ptr<const Model> model, std::shared_ptr<Device> d
       session_({model_, &model_->weights}, device, session_options(*model_, *device, options)) {}
 
 DetectResult Detector::detect(const ImageView& image, const DetectRequest& request) {
-  if (!image.data || image.width < 1 || image.height < 1)
-    throw Error(ErrorCode::invalid_argument, fmt::format("an image of {}x{} pixels has nothing in it", image.width, image.height));
-  if (static_cast<std::int64_t>(image.width) * image.height > max_image_pixels_)
-    throw Error(ErrorCode::invalid_argument, fmt::format("an image of {}x{} pixels is larger than the {} pixels allowed",
-                                                         image.width, image.height, max_image_pixels_));
+  check_image(image, max_image_pixels_);
   Input input;
   input.height = image.height;
   input.width = image.width;
   input.image = &image;
+  input.format = image.format;
   input.scale = image_scale(model_->config, image.height, image.width);
   const auto side = [&](int n) { return static_cast<float>(std::nearbyint(n * input.scale)); };
   input.im_info = {side(image.height), side(image.width), static_cast<float>(input.scale)};
@@ -212,7 +236,7 @@ DetectResult Detector::infer(const Input& input, const DetectRequest& request) {
 
   const std::int64_t external = request.proposals ? std::max<std::int64_t>(1, static_cast<std::int64_t>(request.proposals->size())) : 0;
   const auto build = [&] {
-    return build_graph(*model_, {input.source, 1, input.height, input.width, input.scale, external});
+    return build_graph(*model_, {input.source, 1, input.height, input.width, input.scale, external, input.format});
   };
   // Every value at once, and what the arena was not sized for (a blob beyond the scale rule's sizes, more RoIs than the
   // network's own proposals), get memory of their own; all else shares the arena.
@@ -227,12 +251,13 @@ DetectResult Detector::infer(const Input& input, const DetectRequest& request) {
     const auto keep = request.want_tensors ? names_of(graph, has_published_floats) : std::vector<std::string>{};
     own = std::make_unique<Executable>(graph, keep, session_.weights(), session_.device());
   }
-  const PlanKey key{static_cast<std::int64_t>(input.source), input.height, input.width, external};
+  const PlanKey key{static_cast<std::int64_t>(input.source), input.height, input.width, external,
+                    static_cast<std::int64_t>(input.format)};
   Executable& executable = own ? *own : session_.executable(key, build);
 
   const auto feed = [&](Executable& to) {
     if (input.image)
-      set_image(to, *input.image, session_.device());
+      set_image(to, *input.image);
     else
       set_data(to, input.data_nchw);
     if (!detector) return;

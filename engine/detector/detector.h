@@ -13,13 +13,16 @@
 
 namespace frcnn {
 
-enum class PixelOrder : std::uint8_t { bgr, rgb };
-
-struct ImageView {                             // 8 bits per channel, interleaved
-  const std::uint8_t* data = nullptr;
+// An 8-bit picture in the caller's memory. bgr and rgb are interleaved; nv12 is what video decoders deliver, BT.601
+// limited range (docs/numerics.md states the conversion): `data` is the luma plane, `chroma` the plane of U, V pairs, one
+// for 2x2 pixels, ceil(height/2) rows of ceil(width/2) pairs. Rows may be any distance apart, backwards too.
+struct ImageView {
+  const std::uint8_t* data = nullptr;          // the top left pixel
   int width = 0, height = 0;
-  std::ptrdiff_t row_bytes = 0;                // 0: 3 * width
-  PixelOrder order = PixelOrder::bgr;
+  std::ptrdiff_t row_bytes = 0;                // from a row to the one below it; 0: packed
+  PixelFormat format = PixelFormat::bgr;
+  const std::uint8_t* chroma = nullptr;        // nv12; null: where the luma's rows end, data + height * row_bytes
+  std::ptrdiff_t chroma_row_bytes = 0;         // nv12; 0: as row_bytes, or packed if that is 0
 };
 
 struct Detection {
@@ -73,7 +76,7 @@ class Detector {
   // On a device made elsewhere; the options' device, precision and threads do not count.
   Detector(std::shared_ptr<const Model> model, std::shared_ptr<Device> device, const DetectorOptions& options);
 
-  // Throws Error(invalid_argument) for an empty or too large image, Error(bad_model) for a backbone model, Error(numeric)
+  // Throws Error(invalid_argument) for an empty or too large image or rows that overlap, Error(bad_model) for a backbone model, Error(numeric)
   // naming the first value with a NaN or infinity. After the first image of a size, nothing but the result is allocated.
   DetectResult detect(const ImageView& image, const DetectRequest& request = {});
 

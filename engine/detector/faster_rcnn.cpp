@@ -19,8 +19,15 @@ class Builder {
   ValueId input_data(const GraphRequest& request) {
     if (request.source == GraphRequest::Source::blob)
       return graph_.input("data", {Shape{request.batch, request.height, request.width, 3}, DType::f32});
-    const ValueId image = graph_.input("image", {Shape{request.batch, request.height, request.width, 3}, DType::u8});
-    return graph_.add1(Preprocess{request.scale, config_.pixel_mean}, "data", Stage::preprocess, {image}, "data");
+    Preprocess op{request.scale, config_.pixel_mean, request.format};
+    Shape shape{request.batch, request.height, request.width, 3};
+    if (request.format == PixelFormat::nv12) {
+      op.height = request.height;
+      op.width = request.width;
+      shape = Shape{request.batch, op.height + (op.height + 1) / 2, (op.width + 1) / 2 * 2};
+    }
+    const ValueId image = graph_.input("image", {shape, DType::u8});
+    return graph_.add1(op, "data", Stage::preprocess, {image}, "data");
   }
 
   ValueId backbone(ValueId top) {

@@ -10,7 +10,8 @@ namespace frcnn {
 
 struct GraphRequest {
   enum class Source : std::uint8_t {
-    image,                                     // inputs `image` u8 [N,H,W,3] BGR, `im_info`, `image_size`
+    image,                                     // inputs `image` u8 [N,H,W,3] (nv12: [N,H+ceil(H/2),2*ceil(W/2)]),
+                                               // `im_info`, `image_size`
     blob,                                      // inputs `data` f32 [N,H,W,3], `im_info`, `image_size`
   };
   Source source = Source::image;
@@ -18,6 +19,7 @@ struct GraphRequest {
   double scale = 1.0;                          // source image: network pixels per original pixel
   std::int64_t external_rois = 0;              // > 0: no RPN; inputs `rois` [N*external_rois,5], `roi_scores`,
                                                // `rois_count` i32 [N]
+  PixelFormat format = PixelFormat::bgr;       // source image
 };
 
 // Values carry the published tops' names; outputs are `detections` [N,D,6], `detections_count` i32 [N], `rois`,

@@ -25,11 +25,20 @@ enum class Rounding { ceil, floor };                     // of a pooling's outpu
 enum class LrnRegion { within_channel, across_channels };
 enum class Suppress { above, at_or_above };              // a box falls when its IoU is > or >= the threshold
 
-// Image to network input (SPEC: subtract the mean in double, then resize as cv2.resize does on float32).
-// in: image u8 [N,H,W,3] BGR.  out: data f32 [N, round_half_even(H*scale), round_half_even(W*scale), 3].
+// How 8-bit source pixels are stored. nv12: a plane of luma, then a plane of interleaved U, V, one pair for 2x2 pixels,
+// BT.601 limited range (docs/numerics.md states the formula).
+enum class PixelFormat : std::uint8_t { bgr, rgb, nv12 };
+
+// Image to network input (SPEC: 8-bit BGR, subtract the mean in double, then resize as cv2.resize does on float32).
+// in: image u8, either [N,H,W,3], packed bgr or rgb, with height and width left at 0; or frames whose rows are `pitch`
+//     bytes apart, [N,rows,pitch], with their height and width in pixels: bgr and rgb have H rows of at least 3W bytes, nv12
+//     H rows of at least W bytes and then ceil(H/2) rows of ceil(W/2) pairs. What lies behind a row is not looked at.
+// out: data f32 [N, round_half_even(H*scale), round_half_even(W*scale), 3] in the order B, G, R.
 struct Preprocess {
   double scale = 1.0;
   std::array<double, 3> mean_bgr{};
+  PixelFormat format = PixelFormat::bgr;
+  std::int64_t height = 0, width = 0;
 };
 
 // Cross-correlation with zero padding. in: src [N,H,W,I], weight [O,I,KH,KW], bias [O].  out: [N,H',W',O],

@@ -44,16 +44,32 @@ struct Rule {
     if (in[i].shape[0] != outputs) fail("bias has {} values, the weight {} outputs", in[i].shape[0], outputs);
   }
 
+  // Number, height and width of the images that a Preprocess reads.
+  std::array<std::int64_t, 3> frames(const Preprocess& op) const {
+    const bool nv12 = op.format == PixelFormat::nv12;
+    if (op.height == 0 && op.width == 0 && !nv12) {
+      check(0, "image", 4, DType::u8);
+      columns(0, "image", 3);
+      return {in[0].shape[0], in[0].shape[1], in[0].shape[2]};
+    }
+    check(0, "image", 3, DType::u8);
+    const Shape& s = in[0].shape;
+    if (op.height < 1 || op.width < 1) fail("a frame of {}x{} pixels has nothing in it", op.width, op.height);
+    const std::int64_t rows = nv12 ? op.height + (op.height + 1) / 2 : op.height;
+    const std::int64_t bytes = nv12 ? (op.width + 1) / 2 * 2 : op.width * 3;
+    if (s[1] != rows) fail("a frame of {} lines has {} rows, the image {}", op.height, rows, s[1]);
+    if (s[2] < bytes) fail("a row of {} pixels takes {} bytes, the image's pitch is {}", op.width, bytes, s[2]);
+    return {s[0], op.height, op.width};
+  }
+
   std::vector<TensorSpec> operator()(const Preprocess& op) const {
     arity(1);
-    check(0, "image", 4, DType::u8);
-    columns(0, "image", 3);
+    const auto [n, height, width] = frames(op);
     if (!(op.scale > 0) || !std::isfinite(op.scale)) fail("scale must be positive, not {}", op.scale);
-    const Shape& s = in[0].shape;
-    auto scaled = [&](std::int64_t n) { return std::max<std::int64_t>(0, std::llrint(static_cast<double>(n) * op.scale)); };
-    const Shape out{s[0], scaled(s[1]), scaled(s[2]), 3};
+    auto scaled = [&](std::int64_t side) { return std::max<std::int64_t>(0, std::llrint(static_cast<double>(side) * op.scale)); };
+    const Shape out{n, scaled(height), scaled(width), 3};
     if (out[1] < 1 || out[2] < 1)
-      fail("an image of {}x{} pixels has no pixel left at scale {}", s[2], s[1], op.scale);
+      fail("an image of {}x{} pixels has no pixel left at scale {}", width, height, op.scale);
     return {{out}};
   }
 

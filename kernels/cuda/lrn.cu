@@ -16,8 +16,8 @@ struct Geometry {
   double factor, shift, beta;
 };
 
-// x t^-beta in double, as on the CPU and for its reason: the layer adds next to nothing to the rounding of the
-// convolutions. The power 3/4 is x / sqrt(t sqrt(t)), in correctly rounded steps.
+// x t^-beta in double, as on the CPU and for its reason: the layer adds next to nothing to the rounding of
+// the convolutions. The power 3/4 is x / sqrt(t sqrt(t)), in correctly rounded steps.
 __device__ float normalised(float x, float sum, const Geometry& g) {
   const double t = __dadd_rn(g.shift, __dmul_rn(g.factor, sum));
   if (g.beta == 0.75) return static_cast<float>(__ddiv_rn(x, __dsqrt_rn(__dmul_rn(t, __dsqrt_rn(t)))));

@@ -1,22 +1,15 @@
 // RoI align: the mean of bilinear samples (kernels/roi_samples.h), summed in the CPU's order. One block makes
 // one row of bins of one RoI, its threads take packs of channels. Bound by reading four cells per sample from
 // the cache.
-#include "kernels.h"
-#include "launch.h"
 #include "roi_cells.h"
+#include "roi_map.h"
 #include "roi_samples.h"
-#include "storage.h"
 
 namespace frcnn::cuda {
 namespace {
 
-struct Map {
-  std::int64_t batch;
-  int height, width, packs;
-};
-
 template <class T, int lanes>
-__device__ void add_sample(const Pack<T, lanes>* cells, const Map& map, const AxisSample& y,
+__device__ void add_sample(const Pack<T, lanes>* cells, const RoiMap& map, const AxisSample& y,
                            const AxisSample& x, int pack, float* sum) {
   const auto cell = [&](int row, int column) {
     return cells[(std::int64_t{row} * map.width + column) * map.packs + pack];
@@ -34,7 +27,7 @@ __device__ void add_sample(const Pack<T, lanes>* cells, const Map& map, const Ax
 
 template <class T, int lanes>
 __global__ void __launch_bounds__(128) roi_align_kernel(const Pack<T, lanes>* features, const float* rois,
-                                                        Pack<T, lanes>* dst, Map map, RoiAlign op) {
+                                                        Pack<T, lanes>* dst, RoiMap map, RoiAlign op) {
   const float* const roi = rois + std::int64_t{blockIdx.x} * 5;
   const int ph = blockIdx.y;
   const std::int64_t image = map.height > 0 && map.width > 0 ? roi_image(roi[0], map.batch) : -1;
@@ -69,23 +62,9 @@ __global__ void __launch_bounds__(128) roi_align_kernel(const Pack<T, lanes>* fe
 }  // namespace
 
 Prepared prepare(const RoiAlign& op, const KernelSpec& spec, const Settings&) {
-  const Shape& s = spec.in[0].shape;
-  const auto rois = static_cast<unsigned>(spec.in[1].shape[0]);
-  Prepared prepared;
-  const DType storage = one_storage(spec.in[0].dtype, spec.out[0].dtype, "roi_align");
-  with_packs(storage, s[3], "roi_align", [&](auto stored, auto lanes) {
-    using T = typename decltype(stored)::type;
-    constexpr int width = decltype(lanes)::value;
-    const Map map{s[0], static_cast<int>(s[1]), static_cast<int>(s[2]), static_cast<int>(s[3] / width)};
-    prepared.implementation = "roi_align:" + std::to_string(width);
-    prepared.run = [op, map, rois](const KernelArgs& args) {
-      if (rois == 0) return;
-      launch(roi_align_kernel<T, width>, dim3(rois, static_cast<unsigned>(op.pooled_h)), dim3(128), 0,
-             static_cast<cudaStream_t>(args.stream), args.in[0].template as<const Pack<T, width>>(),
-             args.in[1].template as<const float>(), args.out[0].template as<Pack<T, width>>(), map, op);
-    };
+  return prepare_over_rois(op, spec, "roi_align", [](auto stored, auto lanes) {
+    return roi_align_kernel<typename decltype(stored)::type, decltype(lanes)::value>;
   });
-  return prepared;
 }
 
 }  // namespace frcnn::cuda

@@ -3,22 +3,15 @@
 // RoI's cells stay in the cache. Bound by reading the map from L2 and writing the bins.
 #include <cfloat>
 
-#include "kernels.h"
-#include "launch.h"
 #include "roi_cells.h"
-#include "storage.h"
+#include "roi_map.h"
 
 namespace frcnn::cuda {
 namespace {
 
-struct Map {
-  std::int64_t batch;
-  int height, width, packs;
-};
-
 template <class T, int lanes>
 __global__ void __launch_bounds__(128, 5) roi_pool_kernel(const Pack<T, lanes>* features, const float* rois,
-                                                       Pack<T, lanes>* dst, Map map, RoiPool op) {
+                                                          Pack<T, lanes>* dst, RoiMap map, RoiPool op) {
   const float* const roi = rois + std::int64_t{blockIdx.x} * 5;
   const int ph = blockIdx.y;
   const std::int64_t image = roi_image(roi[0], map.batch);
@@ -52,23 +45,9 @@ __global__ void __launch_bounds__(128, 5) roi_pool_kernel(const Pack<T, lanes>* 
 }  // namespace
 
 Prepared prepare(const RoiPool& op, const KernelSpec& spec, const Settings&) {
-  const Shape& s = spec.in[0].shape;
-  const auto rois = static_cast<unsigned>(spec.in[1].shape[0]);
-  Prepared prepared;
-  const DType storage = one_storage(spec.in[0].dtype, spec.out[0].dtype, "roi_pool");
-  with_packs(storage, s[3], "roi_pool", [&](auto stored, auto lanes) {
-    using T = typename decltype(stored)::type;
-    constexpr int width = decltype(lanes)::value;
-    const Map map{s[0], static_cast<int>(s[1]), static_cast<int>(s[2]), static_cast<int>(s[3] / width)};
-    prepared.implementation = "roi_pool:" + std::to_string(width);
-    prepared.run = [op, map, rois](const KernelArgs& args) {
-      if (rois == 0) return;
-      launch(roi_pool_kernel<T, width>, dim3(rois, static_cast<unsigned>(op.pooled_h)), dim3(128), 0,
-             static_cast<cudaStream_t>(args.stream), args.in[0].template as<const Pack<T, width>>(),
-             args.in[1].template as<const float>(), args.out[0].template as<Pack<T, width>>(), map, op);
-    };
+  return prepare_over_rois(op, spec, "roi_pool", [](auto stored, auto lanes) {
+    return roi_pool_kernel<typename decltype(stored)::type, decltype(lanes)::value>;
   });
-  return prepared;
 }
 
 }  // namespace frcnn::cuda

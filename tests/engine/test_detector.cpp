@@ -12,6 +12,7 @@
 #include "detector/detector.h"
 #include "detector/faster_rcnn.h"
 #include "frcnn/error.h"
+#include "pixels.h"
 
 using namespace frcnn;
 
@@ -119,8 +120,69 @@ TEST_CASE("a detector finds the same in any order of images, pitch and channel o
   for (std::size_t y = 0; y < 60; ++y)
     for (std::size_t x = 0; x < 80; ++x)
       for (std::size_t c = 0; c < 3; ++c) rgb[((59 - y) * 80 + x) * 3 + c] = a.bytes[(y * 80 + x) * 3 + 2 - c];
-  const ImageView flipped{rgb.data() + 59 * 240, 80, 60, -240, PixelOrder::rgb};
+  const ImageView flipped{rgb.data() + 59 * 240, 80, 60, -240, PixelFormat::rgb};
   CHECK(same(first, detector.detect(flipped)));
+}
+
+namespace {
+
+// An NV12 frame of random levels with planes of any pitch, and the same picture as packed BGR.
+struct Frame {
+  std::vector<std::uint8_t> luma, chroma, bgr;
+  ImageView view, as_bgr;
+  Frame(int width, int height, int pitch, int chroma_pitch, unsigned seed)
+      : luma(static_cast<std::size_t>(pitch * height)), chroma(static_cast<std::size_t>(chroma_pitch * ((height + 1) / 2))) {
+    std::mt19937 random(seed);
+    for (std::uint8_t& b : luma) b = static_cast<std::uint8_t>(random() >> 24);
+    for (std::uint8_t& b : chroma) b = static_cast<std::uint8_t>(random() >> 24);
+    for (int y = 0; y < height; ++y)
+      for (int x = 0; x < width; ++x) {
+        const std::uint8_t* const pair = chroma.data() + y / 2 * chroma_pitch + x / 2 * 2;
+        const Bgr pixel = bgr_of_bt601(luma[static_cast<std::size_t>(y * pitch + x)], pair[0], pair[1]);
+        for (const int level : pixel.level) bgr.push_back(static_cast<std::uint8_t>(level));
+      }
+    view = {luma.data(), width, height, pitch, PixelFormat::nv12, chroma.data(), chroma_pitch};
+    as_bgr = {bgr.data(), width, height};
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a video frame gives what its pixels give as BGR", "[detector]") {
+  Detector detector(tiny_model(), on_cpu());
+  for (const auto& [width, height] : {std::pair{80, 60}, {81, 60}, {80, 61}, {51, 77}, {3, 2}, {1, 1}}) {
+    INFO(width << "x" << height);
+    const int pairs = (width + 1) / 2 * 2;
+    const Frame same_pitch(width, height, pairs + 6, pairs + 6, 1), own_pitch(width, height, width, pairs + 64, 2);
+    CHECK(same(detector.detect(same_pitch.view), detector.detect(same_pitch.as_bgr)));
+    CHECK(same(detector.detect(own_pitch.view), detector.detect(own_pitch.as_bgr)));
+    // One buffer with both planes and nothing said about the second, packed and with a pitch.
+    for (const int pitch : {width % 2 ? 0 : width, pairs + 10}) {
+      if (pitch == 0) continue;
+      const Frame frame(width, height, pitch, pitch, 3);
+      std::vector<std::uint8_t> both = frame.luma;
+      both.insert(both.end(), frame.chroma.begin(), frame.chroma.end());
+      const ImageView view{both.data(), width, height, pitch == width ? 0 : pitch, PixelFormat::nv12};
+      CHECK(same(detector.detect(view), detector.detect(frame.as_bgr)));
+    }
+  }
+  // Packed planes of an odd width: the luma's rows are one byte shorter than the chroma's.
+  const Frame odd(51, 77, 51, 52, 4);
+  std::vector<std::uint8_t> both = odd.luma;
+  both.insert(both.end(), odd.chroma.begin(), odd.chroma.end());
+  CHECK(same(detector.detect({both.data(), 51, 77, 0, PixelFormat::nv12}), detector.detect(odd.as_bgr)));
+}
+
+TEST_CASE("an image of as many pixels as allowed fits in every format", "[detector]") {
+  for (const auto& [width, height] : {std::pair{1, 1}, {1, 64}, {64, 1}, {1, 63}, {63, 1}, {9, 7}}) {
+    DetectorOptions options = on_cpu();
+    options.max_image_pixels = width * height;
+    Detector detector(tiny_model(), options);
+    const Frame frame(width, height, width + 2, width + 2, 1);
+    INFO(width << "x" << height);
+    CHECK_NOTHROW(detector.detect(frame.view));
+    CHECK_NOTHROW(detector.detect(frame.as_bgr));
+  }
 }
 
 TEST_CASE("every size that the scale rule makes fits the arena reserved at the start, and it never moves", "[detector]") {
@@ -273,6 +335,13 @@ TEST_CASE("what a detector is not asked for is refused before anything happens",
   const Picture large(100, 60, 1), small(60, 60, 1);
   CHECK(message_of([&] { detector.detect(large.view); }, ErrorCode::invalid_argument).find("100x60") != std::string::npos);
   CHECK_NOTHROW(detector.detect(small.view));
+  ImageView overlapping = small.view;
+  overlapping.row_bytes = -179;
+  const std::string overlap = message_of([&] { detector.detect(overlapping); }, ErrorCode::invalid_argument);
+  CHECK(overlap.find("180") != std::string::npos);
+  CHECK(overlap.find("-179") != std::string::npos);
+  overlapping = {small.view.data, 60, 30, 60, PixelFormat::nv12, nullptr, 59};
+  CHECK(message_of([&] { detector.detect(overlapping); }, ErrorCode::invalid_argument).find("59") != std::string::npos);
   const std::vector<float> data(3 * 4 * 4);
   CHECK_THROWS_AS(detector.run(data, 4, 5, {4, 5, 1}, {}), Error);
   CHECK_THROWS_AS(detector.run(data, 4, 4, {4, 4, 0}, {}), Error);

@@ -69,6 +69,9 @@ TEST_CASE("output shapes", "[shapes]") {
   CHECK(infer(Preprocess{1.6, {}}, image, "p")[0].shape == Shape{1, 600, 800, 3});
   const std::vector<TensorSpec> odd{{Shape{1, 3, 5, 3}, DType::u8}};   // 1.5 and 2.5 round to even
   CHECK(infer(Preprocess{0.5, {}}, odd, "p")[0].shape == Shape{1, 2, 2, 3});
+  const std::vector<TensorSpec> frame{{Shape{2, 8, 10}, DType::u8}};   // 5 lines of luma, 3 of chroma
+  CHECK(infer(Preprocess{2, {}, PixelFormat::nv12, 5, 9}, frame, "p")[0].shape == Shape{2, 10, 18, 3});
+  CHECK(infer(Preprocess{2, {}, PixelFormat::rgb, 8, 3}, frame, "p")[0].shape == Shape{2, 16, 6, 3});
 }
 
 TEST_CASE("errors name the layer and both sides", "[shapes]") {
@@ -80,4 +83,11 @@ TEST_CASE("errors name the layer and both sides", "[shapes]") {
   check_error(SelectDetections{}, specs({{5, 3}, {5, 4}, {1}}), {"count", "i32"});
   check_error(Relu{}, {}, {"no input"});
   check_error(Preprocess{}, specs({{1, 8, 8, 3}}), {"u8"});
+  const std::vector<TensorSpec> frame{{Shape{1, 8, 10}, DType::u8}}, packed{{Shape{1, 8, 10, 3}, DType::u8}};
+  check_error(Preprocess{1, {}, PixelFormat::nv12, 6, 9}, frame, {"9", "8"});
+  check_error(Preprocess{1, {}, PixelFormat::nv12, 5, 11}, frame, {"12", "10"});
+  check_error(Preprocess{1, {}, PixelFormat::bgr, 8, 4}, frame, {"12", "10"});
+  check_error(Preprocess{1, {}, PixelFormat::nv12}, frame, {"nothing in it"});
+  check_error(Preprocess{1, {}, PixelFormat::nv12}, packed, {"3 dimensions"});
+  check_error(Preprocess{1, {}, PixelFormat::rgb}, frame, {"4 dimensions"});
 }

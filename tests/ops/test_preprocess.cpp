@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "op_runner.h"
+#include "pixels.h"
 #include "reference/preprocess.h"
 
 using namespace frcnn;
@@ -51,24 +52,75 @@ std::string text(const Case& c) {
   return "preprocess " + to_string(c.image) + ", scale " + std::to_string(c.scale);
 }
 
+const std::array<double, 3> means{102.9801, 115.9465, 122.7717};
+
+// What is held against the specification.
+void check_bits(const Preprocess& op, const Tensor& image, const Shape& size) {
+  const std::vector<std::uint8_t> bgr = reference::to_bgr(op, image.spec.shape, image.as<std::uint8_t>());
+  const Shape out{size[0], resized(size[1], op.scale), resized(size[2], op.scale), 3};
+  const auto expected = reference::preprocess<float>(op.scale, op.mean_bgr, size, bgr, out);
+  const std::vector<Tensor> got = run_op_any_threads(op, {image});
+  CHECK(got[0].spec.shape == out);
+  REQUIRE(got[0].bytes.size() == expected.size() * sizeof(float));
+  CHECK(std::memcmp(got[0].bytes.data(), expected.data(), got[0].bytes.size()) == 0);
+}
+
 }  // namespace
 
 TEST_CASE("preprocess: the specified bits", "[preprocess]") {
   for (const Case& c : cases) {
     FRCNN_CASE(text(c));
-    const Preprocess op{c.scale, {102.9801, 115.9465, 122.7717}};
-    const Tensor image = image_of(c.image, 1);
-    const Shape out{c.image[0], resized(c.image[1], c.scale), resized(c.image[2], c.scale), 3};
-    const auto expected =
-        reference::preprocess<float>(c.scale, op.mean_bgr, c.image, image.as<std::uint8_t>(), out);
-    const std::vector<Tensor> got = run_op_any_threads(op, {image});
-    CHECK(got[0].spec.shape == out);
-    REQUIRE(got[0].bytes.size() == expected.size() * sizeof(float));
-    CHECK(std::memcmp(got[0].bytes.data(), expected.data(), got[0].bytes.size()) == 0);
+    check_bits({c.scale, means}, image_of(c.image, 1), c.image);
+    check_bits({c.scale, means, PixelFormat::rgb}, image_of(c.image, 2), c.image);
+  }
+}
+
+// The sizes of the table as a decoder lays them out: any pitch, odd sides, random bytes behind the rows.
+TEST_CASE("preprocess: frames with a pitch, of every format", "[preprocess]") {
+  int turn = 0;
+  for (const Case& c : cases) {
+    for (const PixelFormat format : {PixelFormat::bgr, PixelFormat::rgb, PixelFormat::nv12}) {
+      const std::int64_t height = c.image[1], width = c.image[2], spare = std::array{0, 1, 29}[turn++ % 3];
+      const bool nv12 = format == PixelFormat::nv12;
+      const Shape frame{c.image[0], nv12 ? height + (height + 1) / 2 : height,
+                        (nv12 ? (width + 1) / 2 * 2 : 3 * width) + spare};
+      FRCNN_CASE(text(c) + ", format " + std::to_string(static_cast<int>(format)) + ", frame " +
+                 to_string(frame));
+      check_bits({c.scale, means, format, height, width}, image_of(frame, 3), c.image);
+    }
   }
 }
 
 #if !defined(FRCNN_SIMT)
+// The formula in whole numbers against the recommendation's in real ones.
+TEST_CASE("pixels: BT.601 to BGR is right to half a level", "[preprocess]") {
+  const double kr = 0.299, kg = 0.587, kb = 0.114;
+  double worst = 0;
+  for (int y = 0; y < 256; ++y) {
+    for (int u = 0; u < 256; u += 3) {
+      for (int v = 0; v < 256; v += 5) {
+        const double luma = (y - 16) / 219.0, cb = (u - 128) / 224.0, cr = (v - 128) / 224.0;
+        const double r = luma + 2 * (1 - kr) * cr, b = luma + 2 * (1 - kb) * cb,
+                     g = (luma - kr * r - kb * b) / kg;
+        const Bgr got = bgr_of_bt601(y, u, v);
+        const double exact[3] = {b, g, r};
+        for (int c = 0; c < 3; ++c)
+          worst = std::max(worst, std::abs(got.level[c] - std::clamp(255 * exact[c], 0.0, 255.0)));
+      }
+    }
+  }
+  CHECK(worst > 0.4);
+  CHECK(worst < 0.505);
+  const auto is = [](const Bgr& pixel, int b, int g, int r) {
+    return pixel.level[0] == b && pixel.level[1] == g && pixel.level[2] == r;
+  };
+  CHECK(is(bgr_of_bt601(16, 128, 128), 0, 0, 0));
+  CHECK(is(bgr_of_bt601(235, 128, 128), 255, 255, 255));
+  CHECK(is(bgr_of_bt601(81, 90, 240), 0, 0, 254));  // the recommendation's red, green and blue bars
+  CHECK(is(bgr_of_bt601(145, 54, 34), 1, 255, 0));
+  CHECK(is(bgr_of_bt601(41, 240, 110), 255, 0, 0));
+}
+
 // The rule was derived from OpenCV's code; where OpenCV is installed, it is asked. Other devices give the
 // CPU's bits.
 TEST_CASE("preprocess: as cv2.resize", "[preprocess][oracle]") {
@@ -81,7 +133,6 @@ TEST_CASE("preprocess: as cv2.resize", "[preprocess][oracle]") {
     WARN("SKIPPED: python3 with cv2 and numpy is not installed, so the resize is not compared with OpenCV");
     return;
   }
-  const Preprocess means{1.0, {102.9801, 115.9465, 122.7717}};
   std::string pattern = (std::filesystem::temp_directory_path() / "frcnn-resize-XXXXXX").string();
   REQUIRE(mkdtemp(pattern.data()) != nullptr);
   const std::filesystem::path folder = pattern;
@@ -98,7 +149,7 @@ TEST_CASE("preprocess: as cv2.resize", "[preprocess][oracle]") {
         .write(reinterpret_cast<const char*>(images[index].bytes.data()),
                static_cast<std::streamsize>(images[index].bytes.size()));
     list << c.image[0] << ' ' << c.image[1] << ' ' << c.image[2] << ' ' << c.scale;
-    for (const double mean : means.mean_bgr) list << ' ' << mean;
+    for (const double mean : means) list << ' ' << mean;
     list << '\n';
   }
   list.close();
@@ -110,7 +161,7 @@ TEST_CASE("preprocess: as cv2.resize", "[preprocess][oracle]") {
   std::size_t index = 0;
   for (const Case& c : cases) {
     FRCNN_CASE(text(c));
-    const std::vector<Tensor> got = run_op_any_threads(Preprocess{c.scale, means.mean_bgr}, {images[index]});
+    const std::vector<Tensor> got = run_op_any_threads(Preprocess{c.scale, means}, {images[index]});
     Tensor expected(got[0].spec);
     const std::filesystem::path file = folder / ("out" + std::to_string(index++));
     REQUIRE(std::filesystem::file_size(file) == expected.bytes.size());

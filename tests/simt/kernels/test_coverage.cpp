@@ -50,6 +50,7 @@ std::size_t instances(const std::string& parameters) {
   if (parameters.empty()) return 1;
   if (parameters == "class T") return storages;
   if (parameters == "class T, int lanes") return storages * packs;
+  if (parameters == "class T, PixelFormat format") return storages * 3;
   if (parameters.find("class Math, int rows, int columns") == 0)
     return arithmetics.size() * cuda::gemm_tiles.size() * 2;
   FAIL("a kernel's template parameters <" << parameters << ">: say here how many instances there are");
@@ -72,13 +73,20 @@ void run_maps(DType dtype) {
   check_stored(Lrn{LrnRegion::across_channels, 3, 0.1f, 0.75f, 1.0f}, {map}, dtype);
   Tensor image({Shape{1, 3, 4, 3}, DType::u8});
   std::iota(image.as<std::uint8_t>().begin(), image.as<std::uint8_t>().end(), std::uint8_t{1});
-  const Preprocess op{2.0, {1, 2, 3}};
-  const std::vector<TensorSpec> in{image.spec};
-  std::vector<TensorSpec> out = infer(op, in, "test");
-  const Tensor exact =
-      run_once(cpu::prepare(op, KernelSpec{in, out}, cpu::Settings{}), {image}, out, 0xFF)[0];
-  out[0].dtype = dtype;
-  CHECK(same_values(run_op(op, {image}, out)[0], stored_as(exact, dtype)));
+  for (const PixelFormat format : {PixelFormat::bgr, PixelFormat::rgb, PixelFormat::nv12}) {
+    image.spec.shape = Shape{1, 6, 6};
+    Preprocess op{2.0, {1, 2, 3}, format, 4, 6};
+    if (format != PixelFormat::nv12) {
+      image.spec.shape = Shape{1, 3, 4, 3};
+      op.height = op.width = 0;
+    }
+    const std::vector<TensorSpec> in{image.spec};
+    std::vector<TensorSpec> out = infer(op, in, "test");
+    const Tensor exact =
+        run_once(cpu::prepare(op, KernelSpec{in, out}, cpu::Settings{}), {image}, out, 0xFF)[0];
+    out[0].dtype = dtype;
+    CHECK(same_values(run_op(op, {image}, out)[0], stored_as(exact, dtype)));
+  }
 }
 
 // f32 and i32 only: run_op compares them with the CPU.

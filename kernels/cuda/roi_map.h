@@ -1,0 +1,39 @@
+// What the ops over RoIs share: one block makes one row of bins of one RoI, its threads take packs of
+// channels.
+#pragma once
+
+#include "kernels.h"
+#include "launch.h"
+#include "storage.h"
+
+namespace frcnn::cuda {
+
+struct RoiMap {
+  std::int64_t batch;
+  int height, width, packs;
+};
+
+// The launcher of RoiPool or RoiAlign; kernel_of(Stored<T>, Lanes<n>) is the kernel for maps stored so.
+template <class Op, class KernelOf>
+Prepared prepare_over_rois(const Op& op, const KernelSpec& spec, const char* name,
+                           const KernelOf& kernel_of) {
+  const Shape& s = spec.in[0].shape;
+  const auto rois = static_cast<unsigned>(spec.in[1].shape[0]);
+  Prepared prepared;
+  const DType storage = one_storage(spec.in[0].dtype, spec.out[0].dtype, name);
+  with_packs(storage, s[3], name, [&](auto stored, auto lanes) {
+    constexpr int width = decltype(lanes)::value;
+    using Packs = Pack<typename decltype(stored)::type, width>;
+    const RoiMap map{s[0], static_cast<int>(s[1]), static_cast<int>(s[2]), static_cast<int>(s[3] / width)};
+    prepared.implementation = std::string(name) + ":" + std::to_string(width);
+    prepared.run = [op, map, rois, kernel = kernel_of(stored, lanes)](const KernelArgs& args) {
+      if (rois == 0) return;
+      launch(kernel, dim3(rois, static_cast<unsigned>(op.pooled_h)), dim3(128), 0,
+             static_cast<cudaStream_t>(args.stream), args.in[0].template as<const Packs>(),
+             args.in[1].template as<const float>(), args.out[0].template as<Packs>(), map, op);
+    };
+  });
+  return prepared;
+}
+
+}  // namespace frcnn::cuda
