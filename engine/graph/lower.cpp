@@ -53,18 +53,25 @@ struct ReadsNarrow {
   }
 };
 
-// Backwards, since an elementwise layer between a score and the score's reader must stay wide as well.
+// Products are summed in fp32 and can be stored as anything; the other layers keep the type of what they read.
+bool converts(const Op& op) {
+  return std::holds_alternative<Conv2d>(op) || std::holds_alternative<Linear>(op) || std::holds_alternative<Preprocess>(op);
+}
+
+// Backwards, since a layer between a score and the score's reader must stay wide as well; then forwards, since an input
+// is f32 and stays so up to the first product.
 void store_narrow(Graph& graph, DType storage) {
   std::vector<char> wide(graph.values().size(), 0);
   for (std::size_t n = graph.nodes().size(); n-- > 0;) {
     const Node& node = graph.nodes()[n];
-    const bool passes_on = std::holds_alternative<Relu>(node.op) || std::holds_alternative<Scale>(node.op);
-    if (!std::visit(ReadsNarrow{}, node.op) || (passes_on && wide[static_cast<std::size_t>(node.out.front())]))
+    const bool passes_on = !converts(node.op) && wide[static_cast<std::size_t>(node.out.front())];
+    if (!std::visit(ReadsNarrow{}, node.op) || passes_on)
       for (ValueId id : node.in) wide[static_cast<std::size_t>(id)] = 1;
   }
   for (const Node& node : graph.nodes()) {
     const bool makes_map = std::visit(ReadsNarrow{}, node.op) || std::holds_alternative<Preprocess>(node.op);
-    if (makes_map && !wide[static_cast<std::size_t>(node.out.front())]) graph.store_as(node.out.front(), storage);
+    const bool can = converts(node.op) || graph.value(node.in.front()).spec.dtype == storage;
+    if (makes_map && can && !wide[static_cast<std::size_t>(node.out.front())]) graph.store_as(node.out.front(), storage);
   }
 }
 

@@ -101,3 +101,19 @@ TEST_CASE("16-bit storage stops where scores begin", "[lower]") {
   CHECK(dtype("prob") == DType::f32);
   CHECK(dtype("a.weight") == DType::f32);
 }
+
+TEST_CASE("layers that cannot convert keep the type of what they read", "[lower]") {
+  Graph g;
+  const ValueId in = g.input("in", {Shape{1, 6, 6, 2}});
+  const ValueId norm = g.add1(Lrn{}, "norm", Stage::backbone, {in}, "norm");
+  const ValueId w1 = g.weight("a.weight", Shape{4, 2, 1, 1}), b1 = g.weight("a.bias", Shape{4});
+  const ValueId map = g.add1(Conv2d{}, "a", Stage::backbone, {norm, w1, b1}, "map");
+  const ValueId pooled = g.add1(MaxPool{}, "pool", Stage::rpn, {map}, "pooled");
+  g.keep(g.add1(Softmax{2}, "prob", Stage::rpn, {pooled}, "prob"));
+  const Graph narrow = lower(g, {}, {}, DType::bf16);
+  // In front of the first product all is as the input; a score is as wide as what it was pooled from.
+  for (const char* name : {"norm", "map", "pooled"}) {
+    INFO(name);
+    CHECK(narrow.value(narrow.find(name)).spec.dtype == DType::f32);
+  }
+}
