@@ -33,7 +33,7 @@ SessionOptions session_options(const Model& model, Device& device, const Detecto
   const int sides[2] = {model.config.short_side, model.config.long_side};
   for (int i : {0, 1}) {
     const GraphRequest request{GraphRequest::Source::image, 1, sides[i], sides[1 - i], 1.0, 0};
-    const Executable extreme(build_graph(model, request), {}, model.weights, device);
+    const Executable extreme(build_graph(model, request), {}, model.weights, device, nullptr, 0, Executable::Memory::none);
     session.arena_bytes = std::max(session.arena_bytes, extreme.plan().arena_bytes);
   }
   // Three bytes for each pixel; only of a single pixel does NV12 have more.
@@ -74,40 +74,38 @@ void check_image(const ImageView& image, std::int64_t max_pixels) {
                        plane.bytes, plane.step));
 }
 
+// Straight into the memory that goes to the device; one copy where the rows lie as there.
 void set_image(Executable& executable, const ImageView& image) {
-  const TensorView target = executable.view("image");
   const std::array<Plane, 2> planes = planes_of(image);
   const std::size_t pitch = planes[1].rows ? planes[1].bytes : planes[0].bytes;
+  auto* to = static_cast<std::uint8_t*>(executable.input("image"));
   if (planes[1].rows == 0 && planes[0].step == static_cast<std::ptrdiff_t>(pitch)) {
-    executable.set("image", image.data, target.bytes());
+    std::memcpy(to, image.data, pitch * static_cast<std::size_t>(image.height));
     return;
   }
-  std::vector<std::uint8_t> rows(target.bytes());
-  std::uint8_t* to = rows.data();
   for (const Plane& plane : planes)
     for (std::int64_t y = 0; y < plane.rows; ++y, to += pitch) std::memcpy(to, plane.data + y * plane.step, plane.bytes);
-  executable.set("image", rows.data(), rows.size());
 }
 
 void set_data(Executable& executable, std::span<const float> nchw) {
   const Shape shape = executable.view("data").shape;
   const std::int64_t plane = shape[1] * shape[2];
-  std::vector<float> nhwc(nchw.size());
+  auto* const nhwc = static_cast<float*>(executable.input("data"));
   for (std::int64_t c = 0; c < 3; ++c)
-    for (std::int64_t p = 0; p < plane; ++p) nhwc[static_cast<std::size_t>(p * 3 + c)] = nchw[static_cast<std::size_t>(c * plane + p)];
-  executable.set("data", nhwc.data(), nhwc.size() * sizeof(float));
+    for (std::int64_t p = 0; p < plane; ++p) nhwc[p * 3 + c] = nchw[static_cast<std::size_t>(c * plane + p)];
 }
 
 void set_proposals(Executable& executable, const std::vector<Proposal>& proposals, float scale) {
   const auto capacity = static_cast<std::size_t>(executable.view("roi_scores").shape[0]);
-  std::vector<float> rois(capacity * 5, 0.0f), scores(capacity, 0.0f);
+  const std::span rois(static_cast<float*>(executable.input("rois")), capacity * 5);
+  const std::span scores(static_cast<float*>(executable.input("roi_scores")), capacity);
+  std::fill(rois.begin(), rois.end(), 0.0f);
+  std::fill(scores.begin(), scores.end(), 0.0f);
   for (std::size_t i = 0; i < proposals.size(); ++i) {
     for (std::size_t k = 0; k < 4; ++k) rois[i * 5 + 1 + k] = proposals[i].box[k] * scale;
     scores[i] = proposals[i].score;
   }
   const auto count = static_cast<std::int32_t>(proposals.size());
-  executable.set("rois", rois.data(), rois.size() * sizeof(float));
-  executable.set("roi_scores", scores.data(), scores.size() * sizeof(float));
   executable.set("rois_count", &count, sizeof count);
 }
 

@@ -12,16 +12,35 @@ std::size_t round_up(std::size_t n, std::size_t to) { return (n + to - 1) / to *
 
 bool alive_together(const Buffer& a, const Buffer& b) { return a.first <= b.last && b.first <= a.last; }
 
-// The lowest offset at which `buffer` overlaps no placed buffer that is alive at the same time.
-std::size_t first_gap(const Buffer& buffer, const std::vector<Buffer>& placed, std::size_t alignment) {
-  std::vector<const Buffer*> rivals;
-  for (const Buffer& other : placed)
-    if (alive_together(buffer, other)) rivals.push_back(&other);
-  std::sort(rivals.begin(), rivals.end(), [](const Buffer* a, const Buffer* b) { return a->offset < b->offset; });
+// Buffers that lie one behind the other, each with a lifetime of its own. Offsets count from the group's start until the
+// group is placed.
+struct Group {
+  std::vector<Buffer> buffers;
+  std::vector<std::size_t*> slots;             // where each one's offset is to be written
+  std::size_t bytes = 0;
+
+  void add(Buffer buffer, std::size_t* slot, std::size_t alignment) {
+    buffer.offset = bytes;
+    bytes = round_up(bytes + buffer.bytes, alignment);
+    buffers.push_back(std::move(buffer));
+    slots.push_back(slot);
+  }
+};
+
+// The lowest offset at which no buffer of the group overlaps a placed one that is alive at the same time. Every step
+// leaves an offset at which two do for the next one at which these two do not, so none that fits is skipped.
+std::size_t first_gap(const Group& group, const std::vector<Buffer>& placed, std::size_t alignment) {
   std::size_t offset = 0;
-  for (const Buffer* rival : rivals) {
-    if (offset + buffer.bytes <= rival->offset) break;
-    offset = std::max(offset, round_up(rival->offset + rival->bytes, alignment));
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (const Buffer& buffer : group.buffers) {
+      for (const Buffer& rival : placed) {
+        const std::size_t begin = offset + buffer.offset, end = rival.offset + rival.bytes;
+        if (!alive_together(buffer, rival) || begin >= end || rival.offset >= begin + buffer.bytes) continue;
+        offset = round_up(end - buffer.offset, alignment);
+        moved = true;
+      }
+    }
   }
   return offset;
 }
@@ -34,8 +53,6 @@ Plan make_plan(const Graph& graph, std::span<const std::size_t> workspace_bytes,
   plan.offset.assign(graph.values().size(), Plan::npos);
   plan.workspace_offset.assign(graph.nodes().size(), Plan::npos);
 
-  std::vector<Buffer> wanted;
-  std::vector<std::size_t*> slot;
   std::vector<Buffer> lives(graph.values().size());
   for (std::size_t i = 0; i < lives.size(); ++i) {
     const Value& value = graph.values()[i];
@@ -58,28 +75,37 @@ Plan make_plan(const Graph& graph, std::span<const std::size_t> workspace_bytes,
     const ValueId count = graph.values()[i].count;
     if (count >= 0) lives[static_cast<std::size_t>(count)].last = std::max(lives[static_cast<std::size_t>(count)].last, lives[i].last);
   }
+  Group inputs, outputs;
+  std::vector<Group> groups;
   for (std::size_t i = 0; i < lives.size(); ++i) {
-    if (graph.values()[i].role == Role::weight) continue;
-    wanted.push_back(lives[i]);
-    slot.push_back(&plan.offset[i]);
+    const Value& value = graph.values()[i];
+    if (value.role == Role::weight) continue;
     plan.activation_bytes += lives[i].bytes;
+    Group& group = value.role == Role::input ? inputs : value.kept ? outputs : groups.emplace_back();
+    group.add(lives[i], &plan.offset[i], alignment);
   }
   for (std::size_t n = 0; n < workspace_bytes.size(); ++n) {
     if (workspace_bytes[n] == 0) continue;
     const int at = static_cast<int>(n);
-    wanted.push_back({graph.nodes()[n].layer + " (workspace)", 0, workspace_bytes[n], at, at});
-    slot.push_back(&plan.workspace_offset[n]);
+    groups.emplace_back().add({graph.nodes()[n].layer + " (workspace)", 0, workspace_bytes[n], at, at},
+                              &plan.workspace_offset[n], alignment);
   }
+  groups.push_back(std::move(inputs));
+  groups.push_back(std::move(outputs));
+  Region* const regions[] = {&plan.inputs, &plan.outputs};
 
-  std::vector<std::size_t> order(wanted.size());
+  std::vector<std::size_t> order(groups.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return wanted[a].bytes > wanted[b].bytes; });
-  for (std::size_t i : order) {
-    Buffer buffer = wanted[i];
-    buffer.offset = first_gap(buffer, plan.buffers, alignment);
-    *slot[i] = buffer.offset;
-    plan.arena_bytes = std::max(plan.arena_bytes, round_up(buffer.offset + buffer.bytes, alignment));
-    plan.buffers.push_back(std::move(buffer));
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return groups[a].bytes > groups[b].bytes; });
+  for (std::size_t g : order) {
+    Group& group = groups[g];
+    const std::size_t offset = first_gap(group, plan.buffers, alignment);
+    if (g + 2 >= groups.size()) *regions[g + 2 - groups.size()] = {offset, group.bytes};
+    plan.arena_bytes = std::max(plan.arena_bytes, offset + group.bytes);
+    for (std::size_t i = 0; i < group.buffers.size(); ++i) {
+      *group.slots[i] = group.buffers[i].offset += offset;
+      plan.buffers.push_back(std::move(group.buffers[i]));
+    }
   }
   return plan;
 }

@@ -16,10 +16,16 @@ struct Buffer {
   int first = 0, last = 0;       // first and last node index at which the content matters; -1: before the first node
 };
 
+struct Region {
+  std::size_t offset = 0, bytes = 0;
+};
+
 struct Plan {
   std::vector<std::size_t> offset;              // by ValueId; npos for weights
   std::vector<std::size_t> workspace_offset;    // by node
   std::vector<Buffer> buffers;                  // everything placed, in the order placed
+  // Inputs lie next to each other, and so do kept values that are not inputs: one copy moves them all.
+  Region inputs, outputs;
   std::size_t arena_bytes = 0;                  // what the arena must hold
   std::size_t activation_bytes = 0;             // the sum of all values, for comparison
   static constexpr std::size_t npos = static_cast<std::size_t>(-1);

@@ -40,6 +40,9 @@ class CpuDevice final : public Device {
   void download(void* host, const void* device, std::size_t bytes) override {
     if (bytes > 0) std::memcpy(host, device, bytes);
   }
+  std::shared_ptr<void> allocate_host(std::size_t bytes) override { return allocate(bytes); }
+  void queue_upload(void* device, const void* host, std::size_t bytes) override { upload(device, host, bytes); }
+  void queue_download(void* host, const void* device, std::size_t bytes) override { download(host, device, bytes); }
   void fill(void* device, int byte, std::size_t bytes) override { std::memset(device, byte, bytes); }
   void synchronize() override {}
   void* stream() override { return nullptr; }

@@ -56,14 +56,31 @@ class CudaDevice final : public Device {
   }
 
   void upload(void* device, const void* host, std::size_t bytes) override {
-    use();
-    check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_), "copying to the device");
+    queue_upload(device, host, bytes);
     check(cudaStreamSynchronize(stream_), "copying to the device");   // the caller may reuse its memory at once
   }
   void download(void* host, const void* device, std::size_t bytes) override {
+    queue_download(host, device, bytes);
+    check(cudaStreamSynchronize(stream_), "copying from the device");
+  }
+  std::shared_ptr<void> allocate_host(std::size_t bytes) override {
+    use();
+    void* data = nullptr;
+    const cudaError_t error = cudaHostAlloc(&data, std::max<std::size_t>(bytes, 1), cudaHostAllocDefault);
+    if (error == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      throw Error(ErrorCode::out_of_memory, fmt::format("{}: the host has no room for {} page-locked bytes", name(), bytes));
+    }
+    check(error, "allocating page-locked memory");
+    return std::shared_ptr<void>(data, [](void* p) { cudaFreeHost(p); });
+  }
+  void queue_upload(void* device, const void* host, std::size_t bytes) override {
+    use();
+    check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_), "copying to the device");
+  }
+  void queue_download(void* host, const void* device, std::size_t bytes) override {
     use();
     check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_), "copying from the device");
-    check(cudaStreamSynchronize(stream_), "copying from the device");
   }
   void fill(void* device, int byte, std::size_t bytes) override {
     use();
@@ -89,7 +106,9 @@ class CudaDevice final : public Device {
     if (error == cudaSuccess) return;
     cudaGetLastError();
     // Still there after being cleared: the context is corrupt.
-    if (cudaStreamQuery(stream_) != cudaErrorNotReady && cudaGetLastError() != cudaSuccess) dead_ = true;
+    const cudaError_t after = cudaStreamQuery(stream_);
+    cudaGetLastError();
+    if (after != cudaSuccess && after != cudaErrorNotReady) dead_ = true;
     throw Error(ErrorCode::device, fmt::format("{}: {}: {}", name(), doing, cudaGetErrorString(error)));
   }
   int attribute(cudaDeviceAttr which) const {
@@ -104,18 +123,64 @@ class CudaDevice final : public Device {
   mutable std::atomic<bool> dead_ = false;
 };
 
+std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
+
+// The CUDA version that the driver serves; 0 if there is none.
+int driver_version() {
+  int version = 0;
+  if (cudaDriverGetVersion(&version) != cudaSuccess) version = 0;
+  cudaGetLastError();
+  return version;
+}
+
+// What keeps the runtime from finding a device, from the error that it gave.
+std::string why_none(cudaError_t error) {
+  const int driver = driver_version();
+  if (error == cudaErrorNoDevice) return "the driver finds no CUDA device on this machine";
+  if (error == cudaErrorInsufficientDriver && driver == 0) return "this machine has no NVIDIA driver";
+  if (error == cudaErrorInsufficientDriver)
+    return fmt::format("the driver is too old: it serves CUDA {}, this build needs {}", version_text(driver),
+                       version_text(CUDART_VERSION));
+  return fmt::format("no usable driver: {}", cudaGetErrorString(error));
+}
+
+// How many devices there are, and why none.
+int count_devices(std::string& why) {
+  int count = 0;   // left untouched by a failing call
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  cudaGetLastError();
+  if (error != cudaSuccess) why = why_none(error);
+  return error == cudaSuccess ? count : 0;
+}
+
 }  // namespace
 
 std::shared_ptr<Device> make_cuda_device(int index, Precision precision) {
-  int count = 0;   // left untouched by a failing call
-  const cudaError_t error = cudaGetDeviceCount(&count);
-  if (error != cudaSuccess) {
-    cudaGetLastError();
-    throw Error(ErrorCode::unsupported, fmt::format("cuda:{}: no usable driver ({})", index, cudaGetErrorString(error)));
-  }
+  std::string why;
+  const int count = count_devices(why);
+  if (!why.empty()) throw Error(ErrorCode::unsupported, fmt::format("cuda:{}: {}", index, why));
   if (index < 0 || index >= count)
     throw Error(ErrorCode::unsupported, fmt::format("cuda:{}: this machine has {} CUDA device{}", index, count, count == 1 ? "" : "s"));
   return std::make_shared<CudaDevice>(index, precision);
+}
+
+CudaFindings find_cuda() {
+  CudaFindings found;
+  found.runtime = version_text(CUDART_VERSION);
+  if (const int driver = driver_version()) found.driver = version_text(driver);
+  const int count = count_devices(found.problem);
+  for (int i = 0; i < count; ++i) {
+    cudaDeviceProp properties{};
+    if (const cudaError_t error = cudaGetDeviceProperties(&properties, i); error != cudaSuccess) {
+      cudaGetLastError();
+      found.devices.push_back(fmt::format("not usable: {}", cudaGetErrorString(error)));
+      continue;
+    }
+    found.devices.push_back(fmt::format("{}, compute capability {}.{}, {} multiprocessors, {:.1f} GiB", properties.name, properties.major,
+                                        properties.minor, properties.multiProcessorCount,
+                                        static_cast<double>(properties.totalGlobalMem) / (1 << 30)));
+  }
+  return found;
 }
 
 }  // namespace frcnn

@@ -4,21 +4,51 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 
 #include "frcnn/error.h"
 
 namespace frcnn {
+namespace {
+
+std::shared_ptr<Device> make_cpu(Precision precision, int threads, const std::string& instead) {
+  if (precision != Precision::fp32)
+    throw Error(ErrorCode::unsupported, fmt::format("precision {}: the CPU computes in fp32{}", name_of(precision), instead));
+  return make_cpu_device(threads);
+}
+
+#if defined(FRCNN_WITH_CUDA)
+std::shared_ptr<Device> make_cuda(const std::string&, int index, Precision precision) { return make_cuda_device(index, precision); }
+#else
+std::shared_ptr<Device> make_cuda(const std::string& name, int, Precision) {
+  throw Error(ErrorCode::unsupported, fmt::format("{}: this build has no CUDA device", name));
+}
+#endif
+
+}  // namespace
+
+#if !defined(FRCNN_WITH_CUDA)
+CudaFindings find_cuda() { return {"", "", "this build has no CUDA device", {}}; }
+#endif
 
 std::shared_ptr<Device> make_device(const std::string& name, Precision precision, int threads) {
-  if (name == "auto" || name == "cpu") {
-    if (precision != Precision::fp32)
-      throw Error(ErrorCode::unsupported, fmt::format("precision {}: the CPU of this build computes in fp32", name_of(precision)));
-    return make_cpu_device(threads);
+  if (name == "cpu") return make_cpu(precision, threads, "");
+  if (name == "auto") {
+    try {
+      return make_cuda("cuda:0", 0, precision);
+    } catch (const Error& error) {
+      return make_cpu(precision, threads, fmt::format("; {}", error.what()));
+    }
   }
-  const bool numbered = name.rfind("cuda:", 0) == 0 && name.size() > 5 &&
-                        std::all_of(name.begin() + 5, name.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
-  if (name == "cuda" || numbered)
-    throw Error(ErrorCode::unsupported, fmt::format("device {}: this build has no CUDA kernels; use cpu or auto", name));
+  if (name == "cuda") return make_cuda(name, 0, precision);
+  int index = 0;
+  const char* const end = name.data() + name.size();
+  if (name.rfind("cuda:", 0) == 0 && name.size() > 5 &&
+      std::all_of(name.begin() + 5, name.end(), [](unsigned char c) { return std::isdigit(c) != 0; })) {
+    if (std::from_chars(name.data() + 5, end, index).ec != std::errc())
+      throw Error(ErrorCode::unsupported, fmt::format("{}: no machine has so many devices", name));
+    return make_cuda(name, index, precision);
+  }
   throw Error(ErrorCode::invalid_argument, fmt::format("device {}: expected auto, cpu, cuda or cuda:N", name));
 }
 

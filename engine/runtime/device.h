@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "graph/graph.h"
 #include "graph/lower.h"
@@ -23,8 +24,14 @@ class Device {
 
   // Device memory, 256-byte aligned; freed when the pointer goes. Throws Error(out_of_memory).
   virtual std::shared_ptr<void> allocate(std::size_t bytes) = 0;
-  virtual void upload(void* device, const void* host, std::size_t bytes) = 0;
+  virtual void upload(void* device, const void* host, std::size_t bytes) = 0;       // done when they return
   virtual void download(void* host, const void* device, std::size_t bytes) = 0;
+  // Host memory whose copies to and from the device can be queued; freed when the pointer goes. Throws
+  // Error(out_of_memory).
+  virtual std::shared_ptr<void> allocate_host(std::size_t bytes) = 0;
+  // Queued in order with the kernels: nobody touches the host memory, of allocate_host(), before synchronize().
+  virtual void queue_upload(void* device, const void* host, std::size_t bytes) = 0;
+  virtual void queue_download(void* host, const void* device, std::size_t bytes) = 0;
   virtual void fill(void* device, int byte, std::size_t bytes) = 0;
   virtual void synchronize() = 0;
   virtual void* stream() = 0;                                       // null on the CPU
@@ -35,11 +42,21 @@ class Device {
 // has. Allocations are reserved address space; pages cost memory when first touched.
 std::shared_ptr<Device> make_cpu_device(int threads = 0);
 
-// CUDA device `index`. Throws Error(unsupported) that says what is missing (driver, device, compute capability 8.0).
+// CUDA device `index`, in builds that have CUDA. Throws Error(unsupported) that says what is missing (driver, device,
+// compute capability 8.0).
 std::shared_ptr<Device> make_cuda_device(int index, Precision precision);
 
-// "auto", "cpu", "cuda" or "cuda:N". Throws Error(unsupported) that says why when the device is not there or does not
-// compute in that precision.
+// What there is of CUDA, for people to read. Takes no device into use; an empty driver or runtime means none.
+struct CudaFindings {
+  std::string runtime;                         // version in this build
+  std::string driver;                          // version that the machine's driver serves
+  std::string problem;                         // why there is no device, if there is none
+  std::vector<std::string> devices;            // one line each, in the order of their numbers
+};
+CudaFindings find_cuda();
+
+// "auto", "cpu", "cuda" (the first one) or "cuda:N". "auto" is cuda:0 where that can be used, else the CPU. Throws
+// Error(unsupported) that says why when the device is not there or does not compute in that precision.
 std::shared_ptr<Device> make_device(const std::string& name, Precision precision = Precision::fp32, int threads = 0);
 
 }  // namespace frcnn

@@ -12,6 +12,7 @@ namespace frcnn {
 namespace {
 
 constexpr std::size_t guard_bytes = 4096;
+constexpr std::size_t fetch_limit = 16 << 20;              // of outputs that every run brings to the host
 constexpr int guard_byte = 0xA5, unset_byte = 0xFF;        // 0xFF everywhere is a NaN in every float type
 
 WeightPacking plain_packing(int input, std::size_t bytes) {
@@ -53,10 +54,19 @@ struct Executable::Guarded {
 };
 
 Executable::Executable(const Graph& graph, std::span<const std::string> keep, const Weights& weights, Device& device,
-                       std::shared_ptr<void> arena, std::size_t arena_bytes, Memory memory)
-    : graph_(lower(graph, device.fusions(), keep, storage_of(device.precision()))), device_(device), arena_(std::move(arena)) {
+                       std::shared_ptr<void> arena, std::size_t arena_bytes, Memory memory,
+                       std::shared_ptr<Staging> staging)
+    : graph_(lower(graph, device.fusions(), keep, storage_of(device.precision()))), device_(device), arena_(std::move(arena)), staging_(std::move(staging)) {
   prepare(weights);
   plan_ = make_plan(graph_, workspace_bytes_);
+  if (memory == Memory::none) return;
+  fetches_ = !device_.is_host() && memory == Memory::arena && plan_.outputs.bytes <= fetch_limit;
+  if (device_.is_host()) {
+    staging_ = nullptr;
+  } else {
+    if (!staging_) staging_ = std::make_shared<Staging>(device_);
+    staging_->reserve(plan_.inputs.bytes + (fetches_ ? plan_.outputs.bytes : 0));
+  }
   if (memory == Memory::guarded) {
     guarded_ = std::make_unique<Guarded>(device_);
   } else if (!arena_) {
@@ -142,34 +152,91 @@ void Executable::bind() {
   }
 }
 
-TensorView Executable::view(std::string_view name) const {
+ValueId Executable::id_of(std::string_view name) const {
   const ValueId id = graph_.find(name);
   if (id < 0 || graph_.value(id).role == Role::weight)
     throw Error(ErrorCode::invalid_argument, fmt::format("{}: the program has no such value", name));
-  return views_[static_cast<std::size_t>(id)];
+  return id;
+}
+
+TensorView Executable::view(std::string_view name) const { return views_[static_cast<std::size_t>(id_of(name))]; }
+
+// Where the host finds the value, or null if that is nowhere.
+const std::byte* Executable::staged(ValueId id) const {
+  if (!staging_) return static_cast<const std::byte*>(views_[static_cast<std::size_t>(id)].data);
+  const std::size_t offset = plan_.offset[static_cast<std::size_t>(id)];
+  if (graph_.value(id).role == Role::input) return staging_->data() + (offset - plan_.inputs.offset);
+  if (fetches_ && graph_.value(id).kept) return staging_->data() + plan_.inputs.bytes + (offset - plan_.outputs.offset);
+  return nullptr;
+}
+
+void* Executable::input(std::string_view name) {
+  const ValueId id = id_of(name);
+  if (graph_.value(id).role != Role::input)
+    throw Error(ErrorCode::invalid_argument, fmt::format("{}: is no input of the program", name));
+  return const_cast<std::byte*>(staged(id));
 }
 
 void Executable::set(std::string_view name, const void* host, std::size_t bytes) {
-  const TensorView target = view(name);
-  if (bytes != target.bytes())
-    throw Error(ErrorCode::invalid_argument, fmt::format("{}: expected {} bytes, got {}", name, target.bytes(), bytes));
-  device_.upload(target.data, host, bytes);
+  void* const target = input(name);
+  if (bytes != view(name).bytes())
+    throw Error(ErrorCode::invalid_argument, fmt::format("{}: expected {} bytes, got {}", name, view(name).bytes(), bytes));
+  if (bytes > 0) std::memcpy(target, host, bytes);
 }
 
 void Executable::get(std::string_view name, void* host, std::size_t bytes) const {
+  const ValueId id = id_of(name);
   const TensorView source = view(name);
   if (bytes > source.bytes())
     throw Error(ErrorCode::invalid_argument, fmt::format("{}: has {} bytes, {} asked for", name, source.bytes(), bytes));
-  device_.download(host, source.data, bytes);
+  if (bytes == 0) return;
+  if (const std::byte* on_host = staged(id)) {
+    std::memcpy(host, on_host, bytes);
+  } else {
+    device_.download(host, source.data, bytes);
+  }
+}
+
+void Executable::send_inputs() {
+  if (!staging_) return;
+  if (!guarded_) {
+    device_.queue_upload(static_cast<std::byte*>(arena_.get()) + plan_.inputs.offset, staging_->data(), plan_.inputs.bytes);
+    return;
+  }
+  for (std::size_t i = 0; i < views_.size(); ++i)
+    if (graph_.values()[i].role == Role::input) device_.upload(views_[i].data, staged(static_cast<ValueId>(i)), views_[i].bytes());
+}
+
+void Executable::fetch_outputs() {
+  if (!fetches_) return;
+  device_.queue_download(staging_->data() + plan_.inputs.bytes, static_cast<const std::byte*>(arena_.get()) + plan_.outputs.offset,
+                         plan_.outputs.bytes);
 }
 
 void Executable::run(std::vector<NodeTime>* times) {
+  try {
+    send_inputs();
+    run_steps(times);
+    fetch_outputs();
+    device_.synchronize();
+  } catch (...) {
+    // Copies that are still on their way use memory that the caller may now write or free.
+    try {
+      device_.synchronize();
+    } catch (const Error&) {                   // has failed altogether; the first error says more
+    }
+    throw;
+  }
+}
+
+void Executable::run_steps(std::vector<NodeTime>* times) {
   using Clock = std::chrono::steady_clock;
   if (times) times->clear();
+  void* const stream = device_.stream();
   for (std::size_t n = 0; n < steps_.size(); ++n) {
     Step& step = steps_[n];
     const Clock::time_point start = Clock::now();
-    step.prepared.run({step.in, step.out, step.workspace, device_.stream()});
+    step.prepared.run({step.in, step.out, step.workspace, stream});
     const Node& node = graph_.nodes()[n];
     if (times) {
       device_.synchronize();
@@ -184,7 +251,13 @@ void Executable::run(std::vector<NodeTime>* times) {
     for (std::size_t i = 0; i < views_.size(); ++i)
       if (guarded_->last_reader[i] == static_cast<int>(n)) guarded_->unset(guarded_->values[i]);
   }
-  device_.synchronize();
+}
+
+void Staging::reserve(std::size_t bytes) {
+  if (bytes <= bytes_) return;
+  device_.synchronize();                       // nothing is on its way any more
+  memory_ = device_.allocate_host(bytes);
+  bytes_ = bytes;
 }
 
 }  // namespace frcnn

@@ -8,7 +8,8 @@ Session::Session(std::shared_ptr<const Weights> weights, std::shared_ptr<Device>
     : weights_(std::move(weights)),
       device_(std::move(device)),
       options_(options),
-      arena_(device_->allocate(options.arena_bytes)) {
+      arena_(device_->allocate(options.arena_bytes)),
+      staging_(std::make_shared<Staging>(*device_)) {
   options_.cached_plans = std::max<std::size_t>(options_.cached_plans, 1);
 }
 
@@ -19,7 +20,7 @@ Executable& Session::executable(const PlanKey& key, const std::function<Graph()>
     return *cache_.front().second;
   }
   auto made = std::make_unique<Executable>(build(), std::span<const std::string>{}, *weights_, *device_, arena_,
-                                           options_.arena_bytes);
+                                           options_.arena_bytes, Executable::Memory::arena, staging_);
   cache_.emplace_front(key, std::move(made));
   if (cache_.size() > options_.cached_plans) cache_.pop_back();
   return *cache_.front().second;

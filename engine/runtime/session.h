@@ -26,14 +26,30 @@ struct NodeTime {
   double ms;
 };
 
+// Host memory that inputs and results of executables pass through on their way to and from a device. Grows, and moves
+// when it does.
+class Staging {
+ public:
+  explicit Staging(Device& device) : device_(device) {}
+  void reserve(std::size_t bytes);             // throws Error(out_of_memory) and stays as it was
+  std::byte* data() const { return static_cast<std::byte*>(memory_.get()); }
+
+ private:
+  Device& device_;
+  std::shared_ptr<void> memory_;
+  std::size_t bytes_ = 0;
+};
+
 // A graph lowered, planned and bound to memory. Not thread-safe; run() allocates nothing of ours.
 class Executable {
  public:
-  enum class Memory { arena, guarded };        // guarded: every value alone, NaN-filled, between checked guard zones
+  // guarded: every value alone, NaN-filled, between checked guard zones. none: planned and its weights packed, never run.
+  enum class Memory { arena, guarded, none };
   // Without an arena it allocates one of its own, as large as the plan. Throws Error(out_of_memory) when the plan needs
-  // more than arena_bytes, before anything is bound.
+  // more than arena_bytes, before anything is bound. Executables that share an arena may share `staging`.
   Executable(const Graph& graph, std::span<const std::string> keep, const Weights& weights, Device& device,
-             std::shared_ptr<void> arena = nullptr, std::size_t arena_bytes = 0, Memory memory = Memory::arena);
+             std::shared_ptr<void> arena = nullptr, std::size_t arena_bytes = 0, Memory memory = Memory::arena,
+             std::shared_ptr<Staging> staging = nullptr);
   ~Executable();
   Executable(const Executable&) = delete;
   Executable& operator=(const Executable&) = delete;
@@ -41,8 +57,12 @@ class Executable {
   const Graph& graph() const { return graph_; }            // as lowered
   const Plan& plan() const { return plan_; }
   TensorView view(std::string_view name) const;            // device memory; throws Error(invalid_argument)
-  // Copies between the host and a value; `bytes` is checked against its size.
-  void set(std::string_view name, const void* host, std::size_t bytes);
+  // Host memory to write an input's value to, before each run: all of it goes to the device in one copy when the run
+  // starts. Throws Error(invalid_argument) if `name` is no input.
+  void* input(std::string_view name);
+  void set(std::string_view name, const void* host, std::size_t bytes);      // the same by a copy of the whole value
+  // Copies the first `bytes` of a value as the last run left it. What the graph keeps is on the host already, unless it
+  // is large.
   void get(std::string_view name, void* host, std::size_t bytes) const;
   // Fills `times` (cleared first) with one entry per node when given, waiting for the device after each.
   // Guarded: throws Error(device) naming the layer that wrote outside its output.
@@ -58,6 +78,11 @@ class Executable {
   struct Guarded;
   void prepare(const Weights& weights);
   void bind();
+  ValueId id_of(std::string_view name) const;
+  const std::byte* staged(ValueId id) const;
+  void send_inputs();
+  void run_steps(std::vector<NodeTime>* times);
+  void fetch_outputs();
 
   Graph graph_;
   Plan plan_;
@@ -68,6 +93,8 @@ class Executable {
   std::vector<std::shared_ptr<const void>> packed_;        // keeps packed weights alive
   std::shared_ptr<void> arena_;
   std::unique_ptr<Guarded> guarded_;
+  std::shared_ptr<Staging> staging_;                       // the plan's inputs, then its outputs; null on the host
+  bool fetches_ = false;                                   // a run brings the outputs to the host
 };
 
 using PlanKey = std::array<std::int64_t, 8>;   // whatever tells two graphs of one session apart
@@ -97,6 +124,7 @@ class Session {
   std::shared_ptr<Device> device_;
   SessionOptions options_;
   std::shared_ptr<void> arena_;
+  std::shared_ptr<Staging> staging_;
   std::mutex mutex_;
   std::list<std::pair<PlanKey, std::unique_ptr<Executable>>> cache_;   // most recently used first
 };

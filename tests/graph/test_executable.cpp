@@ -112,6 +112,9 @@ TEST_CASE("guarded memory catches a kernel that writes outside its output", "[ex
     std::shared_ptr<void> allocate(std::size_t bytes) override { return cpu_->allocate(bytes); }
     void upload(void* d, const void* h, std::size_t n) override { cpu_->upload(d, h, n); }
     void download(void* h, const void* d, std::size_t n) override { cpu_->download(h, d, n); }
+    std::shared_ptr<void> allocate_host(std::size_t bytes) override { return cpu_->allocate_host(bytes); }
+    void queue_upload(void* d, const void* h, std::size_t n) override { cpu_->upload(d, h, n); }
+    void queue_download(void* h, const void* d, std::size_t n) override { cpu_->download(h, d, n); }
     void fill(void* d, int byte, std::size_t n) override { cpu_->fill(d, byte, n); }
     void synchronize() override {}
     void* stream() override { return nullptr; }
