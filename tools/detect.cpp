@@ -107,9 +107,9 @@ StageTimes stage_times(const std::vector<NodeTime>& nodes, bool stages_timed, do
   return times;
 }
 
-void print_human(const ImageDetections& image) {
-  fmt::print("{}  {}x{}, {} proposals, {} detection{}\n", image.file, image.width, image.height,
-             image.proposals, image.detections.size(), image.detections.size() == 1 ? "" : "s");
+void print_human(const ImageDetections& image, const std::string& device) {
+  fmt::print("{}  {}x{}, {} proposals, {} detection{} on {}\n", image.file, image.width, image.height,
+             image.proposals, image.detections.size(), image.detections.size() == 1 ? "" : "s", device);
   std::size_t label_width = 0;
   for (const LabelledDetection& d : image.detections) label_width = std::max(label_width, d.label.size());
   for (const LabelledDetection& d : image.detections) {
@@ -161,7 +161,7 @@ class DetectRun {
       }
       if (options_.json != "-") {
         progress.clear();
-        print_human(found->labelled);
+        print_human(found->labelled, file_.device);
       }
       keep(images[i], std::move(*found));
     }

@@ -136,36 +136,44 @@ Section machine_section() {
 }
 
 // Tries to open what a user would name, so that what is said here is what --device does.
+std::string tried(const std::string& device) {
+  try {
+    return "ready as " + make_device(device)->name();
+  } catch (const Error& error) {
+    return std::string("not usable: ") + error.what();
+  }
+}
+
+std::string driver_text(const CudaFindings& cuda) {
+  if (!cuda.driver.empty()) return "serves CUDA " + cuda.driver;
+  // A build without CUDA has nobody to ask for the version.
+  void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  if (!driver) return "not found (libcuda.so.1)";
+  dlclose(driver);
+  return "found (libcuda.so.1)";
+}
+
 Section device_section() {
   Section section{"Devices", {}, {}};
   section.findings.push_back({"cpu", fmt::format("ready, fp32, {} threads by default", usable_cores())});
-  try {
-    section.findings.push_back({"cuda", "ready as " + make_device("cuda")->name()});
-  } catch (const Error& error) {
-    section.findings.push_back({"cuda", std::string("not usable: ") + error.what()});
+  const CudaFindings cuda = find_cuda();
+  const std::string first = tried("cuda"), driver = driver_text(cuda);
+  section.findings.push_back({"cuda", first});
+  for (std::size_t i = 0; i < cuda.devices.size(); ++i)
+    section.findings.push_back({fmt::format("cuda:{}", i), cuda.devices[i]});
+  section.findings.push_back({"NVIDIA driver", driver});
+  section.findings.push_back(
+      {"CUDA in this build", cuda.runtime.empty() ? "no" : cuda.runtime + ", kernels for " FRCNN_CUDA_ARCHITECTURES});
+  if (cuda.runtime.empty()) {
+    section.meaning.push_back(
+        "This build has no CUDA device: --device cuda is refused and --device auto means cpu. It gets one when it is "
+        "configured where nvcc is.");
+  } else if (cuda.devices.empty()) {
+    section.meaning.push_back("--device auto means cpu: " + cuda.problem + ".");
+  } else {
+    section.meaning.push_back(first.rfind("ready", 0) == 0 ? "--device auto means cuda:0."
+                                                           : "--device auto means cpu.");
   }
-  void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-  section.findings.push_back({"NVIDIA driver", driver ? "found (libcuda.so.1)" : "not found (libcuda.so.1)"});
-#ifdef FRCNN_WITH_CUDA
-  constexpr bool built_with_cuda = true;
-#else
-  constexpr bool built_with_cuda = false;
-#endif
-  section.findings.push_back({"CUDA in this build", built_with_cuda ? "yes" : "no"});
-  if (!built_with_cuda && driver) {
-    section.meaning.push_back(
-        "This build has no CUDA device, so --device cuda is refused and --device auto means "
-        "cpu, although the machine has an NVIDIA driver.");
-  } else if (!built_with_cuda) {
-    section.meaning.push_back(
-        "This build has no CUDA device and the machine no NVIDIA driver: --device auto means "
-        "cpu. Everything works there; only speed differs.");
-  } else if (!driver) {
-    section.meaning.push_back(
-        "This build has a CUDA device, but the machine no NVIDIA driver: --device auto means "
-        "cpu. Install the driver to use the GPU.");
-  }
-  if (driver) dlclose(driver);
   return section;
 }
 

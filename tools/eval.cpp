@@ -54,6 +54,7 @@ using Boxes = std::vector<std::array<float, 4>>;
 struct Found {
   std::vector<ImageDetections> images;
   std::optional<std::vector<Boxes>> proposals;   // a file of detections has none
+  std::string device;                            // nor a device
 };
 
 void write_text(const std::string& path, const std::string& text) {
@@ -85,6 +86,7 @@ void report_remarks(const VocDataset& dataset) {
 Found detect_all(const EvalOptions& options, const std::shared_ptr<const Model>& model, const VocDataset& dataset) {
   Detector detector(model, detector_options(options.device));
   Found found;
+  found.device = detector.device().name();
   found.proposals.emplace();
   DetectRequest request;
   request.want_proposals = true;
@@ -156,6 +158,7 @@ struct Report {
   std::array<std::optional<ProposalRecall>, 3> recall_by_area;   // small, medium, large
   std::size_t images = 0;
   double seconds = 0;
+  std::string device;              // empty if nothing was detected here
 };
 
 // COCO's and the release's bounds between small, medium and large.
@@ -218,7 +221,7 @@ void print_table(const EvalOptions& options, const VocDataset& dataset, const Re
                cell(report.recall_by_area[1] ? std::optional(report.recall_by_area[1]->average) : std::nullopt),
                cell(report.recall_by_area[2] ? std::optional(report.recall_by_area[2]->average) : std::nullopt));
   }
-  fmt::print("\n{:.1f} seconds\n", report.seconds);
+  fmt::print("\n{:.1f} seconds{}\n", report.seconds, report.device.empty() ? "" : " on " + report.device);
 }
 
 int evaluate(const EvalOptions& options) {
@@ -238,6 +241,7 @@ int evaluate(const EvalOptions& options) {
   }
   Report report;
   report.images = dataset.images.size();
+  report.device = found.device;
   report.score = voc_score(dataset, classes, detections,
                            options.metric == "voc07" ? VocMetric::eleven_point : VocMetric::area);
   if (found.proposals) {

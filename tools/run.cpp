@@ -115,10 +115,10 @@ int run(const RunOptions& options) {
   const DetectResult result = detector.run(data, height, width, im_info, image_size, request);
   write_dump(options.output, *model, result);
   if (is_detector) {
-    fmt::print("{}: {} values, {} proposals, {} detections\n", options.output, result.tensors.size(),
-               result.proposal_count, result.detections.size());
+    fmt::print("{}: {} values, {} proposals, {} detections on {}\n", options.output, result.tensors.size(),
+               result.proposal_count, result.detections.size(), detector.device().name());
   } else {
-    fmt::print("{}: {} values of a backbone\n", options.output, result.tensors.size());
+    fmt::print("{}: {} values of a backbone on {}\n", options.output, result.tensors.size(), detector.device().name());
   }
   return exit_ok;
 }

@@ -231,6 +231,7 @@ TEST_CASE("the table on stdout has one aligned line per detection") {
   }
   CHECK(lines == json["detections"].size());
   CHECK(contains(result.out, scene.image + "  100x70, 30 proposals"));
+  CHECK(contains(result.out, " on " + scene.json({})["device"].get<std::string>() + "\n"));
 }
 
 TEST_CASE("a progress bar shows on a terminal only, and only for several images") {

@@ -105,8 +105,15 @@ TEST_CASE("doctor tells devices, machine, libraries and build") {
     CHECK(json.contains(section));
     CHECK(contains(human.out, section));
   }
-  for (const char* name : {"cpu", "cuda", "NVIDIA driver"})
+  for (const char* name : {"cpu", "cuda", "NVIDIA driver", "CUDA in this build"})
     CHECK(!json["Devices"][name].get<std::string>().empty());
+  // Whatever this build and machine are, --device cuda does what is said here, and auto what is concluded.
+  const auto cuda = json["Devices"]["cuda"].get<std::string>();
+  const bool ready = cuda == "ready as cuda:0";
+  CHECK((ready || cuda.rfind("not usable: cuda", 0) == 0));
+  CHECK(contains(json["Devices"]["meaning"].dump(), ready ? "auto means cuda:0" : "auto means cpu"));
+  CHECK(json["Devices"].contains("cuda:0") == ready);
+  if (json["Devices"]["CUDA in this build"] == "no") CHECK(contains(cuda, "this build has no CUDA device"));
   for (const char* name : {"oneDNN", "protobuf"}) {
     CHECK(contains(json["Libraries"][name].get<std::string>(), "."));
   }

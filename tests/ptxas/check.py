@@ -41,7 +41,7 @@ def demangled(names):
 
 def compiled(args, source, archs):
     """[(arch, mangled name, registers, {what: bytes})] of one source."""
-    command = [args.nvcc, "-std=c++20", "-O3", "-fatbin", "-Xptxas", "-v", "-o", os.devnull, source]
+    command = [args.nvcc, "-std=c++20", "-O3", "--fmad=false", "-fatbin", "-Xptxas", "-v", "-o", os.devnull, source]
     command += [f"-I{args.root}/{folder}" for folder in ("", "engine/include", "engine", "kernels", "kernels/cuda")]
     command += [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
     run = subprocess.run(command, capture_output=True, text=True)
