@@ -22,7 +22,7 @@ struct Options {
   ConvertOptions convert;
   std::vector<std::string> files;  // sources, then the destination
   std::vector<std::string> sets;   // key=value
-  std::string dtype, json;
+  std::string dtype, input, json;
 };
 
 std::string shape_text(const std::vector<std::int64_t>& shape) {
@@ -114,6 +114,9 @@ int run(Options options) {
   const std::map<std::string, DType> types{{"fp32", DType::f32}, {"fp16", DType::f16}, {"bf16", DType::bf16}};
   if (!options.dtype.empty()) convert_options.dtype = types.at(options.dtype);
 
+  if (!options.input.empty())
+    convert_options.input = options.input == "torchvision" ? InputForm::torchvision : InputForm::caffe;
+
   const ConversionResult result = convert(convert_options);
   const std::string json = to_json(result, convert_options.destination)
                                .dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
@@ -135,8 +138,8 @@ void add_convert(CLI::App& app, Action& action) {
   command
       ->add_option("FILES", options->files,
                    "SOURCE... MODEL: files to convert, then the model file to write. Sources are "
-                   "caffemodels (old V1 layers too), safetensors whose tensors are called as Caffe's layers "
-                   "(conv1_1.weight), or model files of our own; later ones add to and replace earlier ones")
+                   "caffemodels (old V1 layers too), PyTorch checkpoints (.pth, .pt), safetensors, or model files "
+                   "of our own; later ones add to and replace earlier ones")
       ->required()
       ->expected(2, -1)
       ->type_name("");
@@ -155,6 +158,12 @@ void add_convert(CLI::App& app, Action& action) {
                    "Type of the stored weights; the source's if not given. Biases are fp32")
       ->type_name("TYPE")
       ->check(CLI::IsMember({"fp32", "fp16", "bf16"}));
+  command
+      ->add_option("--input", options->input,
+                   "Pixels that the source's network reads: caffe (blue, green, red in 0..255 minus the mean), or "
+                   "torchvision (red, green, blue in 0..1, normalised), which is folded into the first convolution")
+      ->type_name("FORM")
+      ->check(CLI::IsMember({"caffe", "torchvision"}));
   command
       ->add_option(
           "--set", options->sets,
@@ -179,9 +188,13 @@ void add_convert(CLI::App& app, Action& action) {
       "only where all\n"
       "weights have a published model's shapes, and are then printed as assumed; otherwise the message tells "
       "what to give.\n"
-      "ImageNet files (convolutions and fc6, fc7) become a backbone model.\n\n"
+      "ImageNet files (convolutions and fc6, fc7) become a backbone model. Tensors of PyTorch files and safetensors are\n"
+      "called as Caffe's layers (conv1_1.weight), as torchvision's VGG (features.0.weight) or as\n"
+      "jwyang/faster-rcnn.pytorch's (RCNN_base.0.weight); nothing in a checkpoint is ever executed.\n\n"
       "Examples:\n"
       "  frcnn convert ZF_faster_rcnn_final.caffemodel zf.safetensors --classes voc\n"
+      "  frcnn convert faster_rcnn_1_6_10021.pth vgg16.safetensors --set roi_op=pool\n"
+      "  frcnn convert vgg16-397923af.pth imagenet.safetensors --input torchvision\n"
       "  frcnn convert weights.safetensors cells.safetensors --prototxt test.prototxt --classes cells.txt\n"
       "  frcnn convert zf.safetensors zf_half.safetensors --dtype fp16 --set score_threshold=0.1");
   command->callback([options, &action] { action = [options] { return run(*options); }; });

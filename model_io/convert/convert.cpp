@@ -11,20 +11,18 @@
 
 #include "frcnn/error.h"
 #include "model_io/convert/caffe_net.h"
+#include "model_io/convert/class_list.h"
+#include "model_io/convert/fold.h"
 #include "model_io/convert/implied.h"
+#include "model_io/convert/jwyang.h"
+#include "model_io/convert/promises.h"
 #include "model_io/convert/source.h"
 #include "model_io/convert/weights_out.h"
 #include "model_io/model_file.h"
-#include "model_io/whole_file.h"
+#include "model_io/safetensors.h"
 
 namespace frcnn {
 namespace {
-
-constexpr std::size_t max_class_file_bytes = 1 << 20;
-
-std::string dims_string(const std::vector<std::int64_t>& dims) {
-  return fmt::format("{}", fmt::join(dims, "x"));
-}
 
 // One conversion, from reading to writing.
 class Conversion {
@@ -34,8 +32,10 @@ class Conversion {
   ConversionResult run() {
     read();
     drop_unused();
+    follow_network();
     choose_kind();
     topology();
+    fold();
     proposals();
     head();
     conventions();
@@ -56,6 +56,14 @@ class Conversion {
     for (const std::string& path : options_.sources) {
       Source source = read_source(path);
       result_.sources.push_back({path, source.format});
+      for (const std::string& what : source.ignored) result_.ignored.push_back(path + ": " + what);
+      if (source.scheme == NameScheme::jwyang) add(unnormalise_boxes(source));
+      if (source.scheme != NameScheme::caffe) {
+        scheme_ = source.scheme;
+        scheme_file_ = path;
+      }
+      for (const auto& [key, value] : source.facts) facts_[key] = value;
+      if (!source.net && !source.config) foldable_.insert(path);
       for (SourceTensor& tensor : source.tensors) tensors_[tensor.name] = std::move(tensor);
       if (source.net) nets_.push_back(facts_of(*source.net, path));
       if (source.config) {
@@ -78,10 +86,36 @@ class Conversion {
     for (const char* name : {"fc8.weight", "fc8.bias"})
       if (const auto found = tensors_.find(name); found != tensors_.end()) {
         result_.ignored.push_back(fmt::format("{} {} of {}: the ImageNet classifier",
-                                              found->second.source_name, dims_string(found->second.shape),
+                                              found->second.source_name, shape_string(found->second.shape),
                                               found->second.file));
         tensors_.erase(found);
       }
+  }
+
+  // PyTorch's names say a place in the network; where a prototxt names the layers otherwise, they follow it.
+  void follow_network() {
+    if (scheme_ == NameScheme::caffe || !prototxt_) return;
+    std::vector<std::string> theirs;
+    for (const BackboneLayer& layer : prototxt_->backbone)
+      if (layer.kind == BackboneLayer::Kind::conv) theirs.push_back(layer.name);
+    std::vector<std::string> ours;
+    if (const auto vgg = topology_of(shapes_))
+      for (const BackboneLayer& layer : vgg->backbone)
+        if (layer.kind == BackboneLayer::Kind::conv) ours.push_back(layer.name);
+    std::map<std::string, std::string> renamed;
+    if (ours.size() == theirs.size())
+      for (std::size_t i = 0; i < ours.size(); ++i) renamed[ours[i]] = theirs[i];
+    if (prototxt_->rpn) renamed["rpn_conv/3x3"] = prototxt_->rpn->conv;
+    std::map<std::string, SourceTensor> tensors;
+    shapes_.clear();
+    for (auto& [name, tensor] : tensors_) {
+      const std::size_t dot = name.rfind('.');
+      if (const auto to = renamed.find(name.substr(0, dot)); to != renamed.end())
+        tensor.name = to->second + (dot == std::string::npos ? "" : name.substr(dot));
+      shapes_[tensor.name] = tensor.shape;
+      tensors[tensor.name] = std::move(tensor);
+    }
+    tensors_ = std::move(tensors);
   }
 
   bool has(const std::string& layer) const {
@@ -130,7 +164,8 @@ class Conversion {
   }
 
   void topology_from_names() {
-    implied_ = topology_of(shapes_);
+    const bool pytorch = scheme_ != NameScheme::caffe;
+    implied_ = topology_of(shapes_, pytorch ? Rounding::floor : Rounding::ceil);
     if (!implied_)
       throw Error(
           ErrorCode::bad_model,
@@ -143,6 +178,8 @@ class Conversion {
     for (const BackboneLayer& layer : implied_->backbone) layers += (layers.empty() ? "" : " ") + layer.name;
     result_.implied.push_back(
         fmt::format("the layers' names and kernels are {}'s: {}", implied_->name, layers));
+    if (pytorch)
+      result_.implied.push_back(fmt::format("pool_rounding=floor: {}'s pools", program_of(scheme_)));
     // A net without parameters still has its chain of layers, which must be that one.
     const auto same = [](const BackboneLayer& a, const BackboneLayer& b) {
       return a.kind == b.kind && a.name == b.name && a.relu == b.relu;
@@ -153,6 +190,29 @@ class Conversion {
         throw Error(ErrorCode::bad_model, fmt::format("{}: its layers have no parameters and are not chained "
                                                       "as {}'s; give the network with --prototxt",
                                                       net.source, implied_->name));
+  }
+
+  // The first convolution of torchvision's networks reads other pixels.
+  void fold() {
+    if (!options_.input && scheme_ == NameScheme::torchvision)
+      result_.assumed.push_back(
+          "the network reads blue, green, red in 0..255 minus the mean, as Caffe's; weights that torchvision trained "
+          "read other pixels: --input torchvision folds those into the first convolution");
+    if (options_.input != InputForm::torchvision) return;
+    std::string first;
+    for (const BackboneLayer& layer : config_.backbone)
+      if (layer.kind == BackboneLayer::Kind::conv && first.empty()) first = layer.name;
+    const auto weight = tensors_.find(first + ".weight");
+    if (weight == tensors_.end()) return;   // check_model names it
+    if (!foldable_.count(weight->second.file))
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("{}: {} reads Caffe's pixels already; --input torchvision does not apply",
+                              weight->second.file, first));
+    const TorchvisionInput input;
+    fold_input(weight->second, input);
+    config_.pixel_mean = input.pixel_mean;
+    result_.implied.push_back(fmt::format("pixel_mean={}: torchvision's, whose channel order and scale are folded into {}",
+                                          fmt::join(config_.pixel_mean, ","), first));
   }
 
   double total_stride() const {
@@ -178,7 +238,9 @@ class Conversion {
       config_.feat_stride = total_stride();
       result_.implied.push_back(
           fmt::format("feat_stride={}: the product of the layers' strides", config_.feat_stride));
-      if (published_) {
+      if (jwyang()) {
+        add(jwyang_proposals(config_, shapes_));
+      } else if (published_) {
         config_.anchor_scales = published_->anchor_scales;
         config_.anchor_ratios = published_->anchor_ratios;
         assume(fmt::format("anchor_scales={}", fmt::join(config_.anchor_scales, ",")));
@@ -189,6 +251,9 @@ class Conversion {
       }
     }
   }
+
+  // The network is as jwyang's program runs it; with a prototxt it is as Caffe does.
+  bool jwyang() const { return scheme_ == NameScheme::jwyang && !prototxt_ && !native_; }
 
   void rpn_names() {
     if (const RpnFacts* rpn = fact(&NetFacts::rpn)) {
@@ -216,6 +281,7 @@ class Conversion {
     } else if (!native_) {
       implied_pooling();
     }
+    pooling_mode();
     if (const double* scale = fact(&NetFacts::dropout_test_scale)) {
       config_.dropout_test_scale = *scale;
     } else if (implied_) {
@@ -225,6 +291,12 @@ class Conversion {
     } else if (!native_) {
       missing_.insert("dropout_test_scale");
     }
+  }
+
+  void pooling_mode() {
+    if (scheme_ != NameScheme::jwyang || native_) return;
+    add(jwyang_pooling(facts_, prototxt_.has_value()));
+    check_class_agnostic(facts_, shapes_, scheme_file_);
   }
 
   void implied_pooling() {
@@ -256,16 +328,43 @@ class Conversion {
   // What no network file says. The release has one set of values, which belongs to its own files.
   void conventions() {
     if (native_) return;
+    if (!detector()) backbone_head();
+    if (options_.input == InputForm::torchvision) return;   // its mean is set
     const std::string mean = fmt::format("pixel_mean={}", fmt::join(config_.pixel_mean, ","));
     if (prototxt_ || !nets_.empty()) {
       const std::string release = ": of the release that this network format belongs to";
       result_.implied.push_back(mean + release);
       if (detector()) result_.implied.push_back("image scale, proposal and detection thresholds" + release);
+    } else if (jwyang()) {
+      result_.implied.push_back(fmt::format("{}: {}'s", mean, program_of(scheme_)));
+      result_.implied.push_back(fmt::format("image scale, proposal and detection thresholds: {}'s, which are the release's",
+                                            program_of(scheme_)));
     } else if (published_ || !detector()) {
       assume(mean);
     } else {
       missing_.insert("pixel_mean");
     }
+  }
+
+  // A backbone has no head, but a configuration has a place for its conventions: those of the detectors that were
+  // published with this network, or the release's VGG.
+  void backbone_head() {
+    const std::optional<ImpliedTopology> known = topology_of(shapes_);
+    config_.feat_stride = total_stride();
+    config_.spatial_scale = 1 / config_.feat_stride;
+    if (!known) return;
+    config_.names.roi_pool = known->roi_pool;
+    config_.pooled_h = config_.pooled_w = known->pooled;
+    config_.dropout_test_scale = known->dropout_test_scale;
+    result_.assumed.push_back(fmt::format("roi_pool={}, pooled_h=pooled_w={}, dropout_test_scale={}: of the detectors "
+                                          "published with {}; the source has no head",
+                                          known->roi_pool, known->pooled, known->dropout_test_scale, known->name));
+  }
+
+  void add(const Findings& findings) {
+    result_.implied.insert(result_.implied.end(), findings.implied.begin(), findings.implied.end());
+    missing_.insert(findings.missing.begin(), findings.missing.end());
+    if (!findings.why.empty()) why_missing_ = " (" + findings.why + ")";
   }
 
   // --set has the last word, so what it replaces is neither implied nor assumed.
@@ -298,7 +397,7 @@ class Conversion {
     const auto scores = shapes_.find("cls_score.weight");
     const std::int64_t count = scores == shapes_.end() || scores->second.empty() ? 0 : scores->second[0];
     if (!options_.classes.empty()) {
-      config_.classes = class_list();
+      config_.classes = read_class_list(options_.classes);
       if (count && static_cast<std::int64_t>(config_.classes.size()) != count)
         throw Error(
             ErrorCode::bad_model,
@@ -322,29 +421,6 @@ class Conversion {
                                           config_.classes.size() - 1));
   }
 
-  std::vector<std::string> class_list() const {
-    if (options_.classes == "voc") return voc_classes();
-    if (options_.classes == "coco") return coco_classes();
-    const std::string text = read_whole_file(options_.classes, max_class_file_bytes);
-    std::vector<std::string> names;
-    for (std::size_t at = 0; at < text.size();) {
-      const std::size_t end = std::min(text.find('\n', at), text.size());
-      std::string line = text.substr(at, end - at);
-      at = end + 1;
-      const auto first = line.find_first_not_of(" \t\r");
-      if (first == std::string::npos) continue;
-      line = line.substr(first, line.find_last_not_of(" \t\r") - first + 1);
-      if (std::find(names.begin(), names.end(), line) != names.end())
-        throw Error(ErrorCode::bad_file,
-                    fmt::format("{}: the class {} is there twice", options_.classes, line));
-      names.push_back(line);
-    }
-    if (names.empty()) throw Error(ErrorCode::bad_file, options_.classes + ": no class names");
-    if (names.front() == "background") names.front() = "__background__";
-    if (names.front() != "__background__") names.insert(names.begin(), "__background__");
-    return names;
-  }
-
   // ---- checks ----
 
   void demand_missing() {
@@ -353,9 +429,10 @@ class Conversion {
     throw Error(
         ErrorCode::bad_model,
         fmt::format(
-            "{}: neither the file nor a published model's shapes say {}; give the network's --prototxt, or "
+            "{}: neither the file nor a published model's shapes say {}{}; give the network's --prototxt, or "
             "--set {}=...{}",
-            source_names_, fmt::join(missing_, ", "), fmt::join(missing_, "=... --set "), other_problems()));
+            source_names_, fmt::join(missing_, ", "), why_missing_, fmt::join(missing_, "=... --set "),
+            other_problems()));
   }
 
   // What is wrong besides, so that one run tells everything: the model is checked with as many anchors as it
@@ -398,41 +475,6 @@ class Conversion {
     }
   }
 
-  // Where the network promises other sizes than the weights have.
-  std::string broken_promises() const {
-    std::string text;
-    if (!topology_) return text;
-    for (const PromisedSize& promised : topology_->sizes) {
-      const auto found = shapes_.find(promised.layer + ".weight");
-      if (found == shapes_.end() || found->second.empty()) continue;
-      const auto& shape = found->second;
-      const bool outputs = promised.outputs == 0 || promised.outputs == shape[0];
-      const bool kernel = promised.kernel[0] == 0 || shape.size() != 4 ||
-                          (promised.kernel[0] == shape[2] && promised.kernel[1] == shape[3]);
-      if (outputs && kernel) continue;
-      text += fmt::format("\n  {}: {} gives it {} outputs{}, its weights have {}", promised.layer,
-                          topology_->source, promised.outputs,
-                          promised.kernel[0]
-                              ? fmt::format(" and a {}x{} kernel", promised.kernel[0], promised.kernel[1])
-                              : "",
-                          dims_string(shape));
-    }
-    return text;
-  }
-
-  std::string anchor_mismatch() const {
-    const auto scores = shapes_.find("rpn_cls_score.weight");
-    const std::size_t anchors = config_.anchor_ratios.size() * config_.anchor_scales.size();
-    if (!detector() || scores == shapes_.end() || scores->second.empty() ||
-        scores->second[0] == static_cast<std::int64_t>(2 * anchors))
-      return {};
-    return fmt::format(
-        "\n  {} ratios x {} scales make {} anchors, rpn_cls_score has {} outputs for {} (anchor_scales, "
-        "anchor_ratios)",
-        config_.anchor_ratios.size(), config_.anchor_scales.size(), anchors, scores->second[0],
-        scores->second[0] / 2.0);
-  }
-
   // f64 becomes f32 on the way.
   std::vector<StoredTensor> in_stored_types() const {
     std::vector<StoredTensor> stored;
@@ -444,7 +486,8 @@ class Conversion {
 
   // All that does not fit, in one message.
   void check() const {
-    const std::string problems = broken_promises() + anchor_mismatch();
+    std::string problems = topology_ ? broken_promises(*topology_, shapes_) : "";
+    if (detector()) problems += anchor_mismatch(config_, shapes_);
     try {
       check_model(config_, in_stored_types(), source_names_);
     } catch (const Error& error) {
@@ -465,11 +508,11 @@ class Conversion {
       if (found == tensors_.end()) continue;  // fc6 and fc7 of a backbone without them
       const SourceTensor& tensor = found->second;
       const bool bias = tensor.shape.size() == 1;
-      const DType own = tensor.dtype == DType::f64 ? DType::f32 : tensor.dtype;
+      const DType own = tensor.source_dtype == DType::f64 ? DType::f32 : tensor.source_dtype;
       const DType dtype = bias ? DType::f32 : options_.dtype.value_or(own);
       ready.push_back(make_ready(tensor, dtype, options_.allow_nonfinite));
       stored.push_back(ready.back().stored);
-      result_.tensors.push_back({tensor.file, tensor.source_name, name, tensor.shape, tensor.dtype, dtype});
+      result_.tensors.push_back({tensor.file, tensor.source_name, name, tensor.shape, tensor.source_dtype, dtype});
       result_.parameters += static_cast<std::int64_t>(stored.back().bytes / size_of(dtype));
     }
     save_model(options_.destination, config_, stored);
@@ -485,12 +528,17 @@ class Conversion {
   bool native_ = false;  // config_ started as a model file's
   std::map<std::string, SourceTensor> tensors_;
   TensorShapes shapes_;
+  NameScheme scheme_ = NameScheme::caffe;      // PyTorch's, if any source has it
+  std::string scheme_file_;
+  std::map<std::string, std::string> facts_;   // beside a checkpoint's weights
+  std::set<std::string> foldable_;             // files that may hold a network of torchvision's pixels
   std::vector<NetFacts> nets_;  // of the caffemodels, in order
   std::optional<NetFacts> prototxt_;
   const NetFacts* topology_ = nullptr;  // the network that config_.backbone is of
   std::optional<ImpliedTopology> implied_;
   std::optional<PublishedModel> published_;
   std::set<std::string> missing_;  // keys that only the user can give
+  std::string why_missing_;
   std::string source_names_;
 };
 

@@ -100,6 +100,7 @@ std::optional<ImpliedTopology> zf(const TensorShapes& shapes) {
                        conv("conv2", 2, 2), zf_normalisation("norm2"), pool("pool2", 3, 2, 1),
                        conv("conv3", 1, 1), conv("conv4", 1, 1),       conv("conv5", 1, 1)};
   topology.roi_pool = "roi_pool_conv5";
+  topology.pooled = 6;
   topology.dropout_test_scale = 0.5;
   return topology;
 }
@@ -152,14 +153,17 @@ bool has_head(const TensorShapes& shapes, const PublishedBackbone& b, std::int64
          has_shape(shapes, "rpn_bbox_pred", {4 * anchors, b.rpn, 1, 1}) &&
          has_shape(shapes, "fc6", {4096, last * b.pooled}) && has_shape(shapes, "fc7", {4096, 4096}) &&
          has_shape(shapes, "cls_score", {classes, 4096}) &&
-         has_shape(shapes, "bbox_pred", {4 * classes, 4096});
+         (has_shape(shapes, "bbox_pred", {4 * classes, 4096}) || has_shape(shapes, "bbox_pred", {4, 4096}));
 }
 
 }  // namespace
 
-std::optional<ImpliedTopology> topology_of(const TensorShapes& shapes) {
+std::optional<ImpliedTopology> topology_of(const TensorShapes& shapes, Rounding pools) {
   auto topology = vgg(shapes);
-  return topology ? topology : zf(shapes);
+  if (!topology) topology = zf(shapes);
+  if (topology)
+    for (BackboneLayer& layer : topology->backbone) layer.pool.rounding = pools;
+  return topology;
 }
 
 std::optional<PublishedModel> published_model(const TensorShapes& shapes) {

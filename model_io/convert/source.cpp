@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "frcnn/error.h"
+#include "model_io/convert/torch_file.h"
 #include "model_io/model_file.h"
 #include "model_io/safetensors.h"
 
@@ -76,11 +77,9 @@ bool looks_like_text(std::string_view bytes) {
 // Formats that people try, each with the next step.
 void refuse_foreign(const std::string& path, std::string_view bytes) {
   const auto starts = [&](std::string_view magic) { return bytes.substr(0, magic.size()) == magic; };
-  const bool pickle = bytes.size() > 2 && bytes[0] == '\x80' && bytes[1] >= 2 && bytes[1] <= 5;
-  if (starts("PK\x03\x04") || pickle)
+  if (bytes.size() > 262 && bytes.substr(257, 5) == "ustar")
     refuse(path, ErrorCode::unsupported,
-           "a PyTorch file; those are not supported yet. Save its tensors as safetensors under the Caffe "
-           "layer names");
+           "a tar archive; if a PyTorch before 0.1.10 wrote it, load and save it with a newer one");
   if (starts("\x89HDF\r\n\x1a\n"))
     refuse(path, ErrorCode::unsupported, "an HDF5 file; save the network as a binary .caffemodel");
   if (!looks_like_text(bytes)) return;
@@ -112,7 +111,7 @@ void take_blobs(Source& source) {
       tensor.file = source.path;
       tensor.source_name = fmt::format("{} blob {}", layer.name, i);
       tensor.name = layer.name + (i == 0 ? ".weight" : i == 1 ? ".bias" : fmt::format(".blob{}", i));
-      tensor.dtype = blob.dtype;
+      tensor.dtype = tensor.source_dtype = blob.dtype;
       tensor.shape = i == 1 ? plain_shape(blob.shape, 1)
                             : plain_shape(blob.shape, layer.type == "InnerProduct" ? 2 : blob.shape.size());
       tensor.data = blob.data;
@@ -134,9 +133,29 @@ void take_safetensors(Source& source) {
       throw Error(ErrorCode::bad_model,
                   fmt::format("{}: {} holds {}; a weight must hold floating-point numbers", source.path,
                               stored.name, name_of(stored.dtype)));
-    source.tensors.push_back(
-        {source.path, stored.name, stored.name, stored.dtype, stored.shape, stored.data, stored.bytes, file});
+    source.tensors.push_back({source.path, stored.name, stored.name, stored.dtype, stored.dtype, stored.shape,
+                              stored.data, stored.bytes, file});
   }
+}
+
+void take_torch(Source& source, const std::shared_ptr<const Mapping>& mapping) {
+  TorchFile file = read_torch_file(mapping->bytes(), source.path);
+  source.format = file.zip ? "PyTorch (zip)" : "PyTorch (without zip)";
+  source.facts = std::move(file.facts);
+  source.ignored = std::move(file.ignored);
+  for (TorchFileTensor& tensor : file.tensors) {
+    std::shared_ptr<const void> owner = tensor.owner ? tensor.owner : mapping;
+    source.tensors.push_back({source.path, tensor.name, tensor.name, tensor.dtype, tensor.dtype,
+                              std::move(tensor.shape), tensor.data, tensor.bytes, std::move(owner)});
+  }
+}
+
+void translate_names(Source& source) {
+  std::vector<std::string> names;
+  for (const SourceTensor& tensor : source.tensors) names.push_back(tensor.name);
+  SchemeNames translated = scheme_names(names, source.path);
+  source.scheme = translated.scheme;
+  for (std::size_t i = 0; i < names.size(); ++i) source.tensors[i].name = std::move(translated.tensors[i].name);
 }
 
 }  // namespace
@@ -144,14 +163,19 @@ void take_safetensors(Source& source) {
 Source read_source(const std::string& path) {
   Source source;
   source.path = path;
-  const Mapping mapping(path);
-  const std::string_view bytes(reinterpret_cast<const char*>(mapping.bytes().data()), mapping.bytes().size());
-  if (looks_like_safetensors(bytes)) {
-    take_safetensors(source);
+  const auto mapping = std::make_shared<const Mapping>(path);
+  const std::string_view bytes(reinterpret_cast<const char*>(mapping->bytes().data()), mapping->bytes().size());
+  const bool safetensors = looks_like_safetensors(bytes);
+  if (safetensors || looks_like_torch_file(mapping->bytes())) {
+    if (safetensors)
+      take_safetensors(source);
+    else
+      take_torch(source, mapping);
+    if (!source.config) translate_names(source);
     return source;
   }
   refuse_foreign(path, bytes.substr(0, 1 << 16));
-  source.net = parse_caffemodel(mapping.bytes(), path);
+  source.net = parse_caffemodel(mapping->bytes(), path);
   source.format = source.net->old_format ? "caffemodel (V1 layers)" : "caffemodel";
   take_blobs(source);
   return source;

@@ -484,11 +484,12 @@ TEST_CASE("convert: formats are told from content, and foreign ones say what to 
     CHECK(w.folder.files() == 1);
   };
   check("", ErrorCode::bad_file, "empty");
-  check("PK\x03\x04 zip", ErrorCode::unsupported, "PyTorch");
+  check("PK\x03\x04 zip", ErrorCode::bad_file, "zip archive");
   check(std::string("\x80\x02\x8a\x0a", 4) +
             "l\xfc\x9c"
             "F\xf9 j\xa8P\x19.",
-        ErrorCode::unsupported, "PyTorch");
+        ErrorCode::bad_file, "the pickle ends");
+  check(std::string(257, 'x') + "ustar " + std::string(100, 'y'), ErrorCode::unsupported, "tar");
   check("\x89HDF\r\n\x1a\n....", ErrorCode::unsupported, "HDF5");
   check("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", ErrorCode::bad_file, "Git LFS");
   check(zf_prototxt(), ErrorCode::bad_file, "--prototxt");
