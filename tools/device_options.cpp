@@ -6,6 +6,8 @@ namespace frcnn {
 
 void add_device_options(CLI::App& command, DeviceOptions& options) {
   const std::string group = "Where it computes";
+  std::vector<std::string> precisions(precision_names.begin(), precision_names.end());
+  precisions.emplace_back("auto");
   command
       .add_option("--device", options.device, "auto, cpu, cuda or cuda:N; `frcnn doctor` lists what there is")
       ->type_name("NAME")
@@ -13,9 +15,9 @@ void add_device_options(CLI::App& command, DeviceOptions& options) {
       ->group(group);
   command
       .add_option("--precision", options.precision,
-                  "fp32, tf32x3, tf32, fp16 or bf16, where the device has them")
-      ->check(CLI::IsMember(std::vector<std::string>(precision_names.begin(), precision_names.end()))
-                  .description(""))
+                  "fp32, tf32x3, tf32, fp16 or bf16, where the device has them; auto: bf16 if it multiplies "
+                  "that in hardware, else fp32")
+      ->check(CLI::IsMember(precisions).description(""))
       ->type_name("NAME")
       ->capture_default_str()
       ->group(group);
@@ -29,7 +31,8 @@ void add_device_options(CLI::App& command, DeviceOptions& options) {
 DetectorOptions detector_options(const DeviceOptions& options) {
   DetectorOptions result;
   result.device = options.device;
-  result.precision = parse_precision(options.precision);
+  result.precision =
+      options.precision == "auto" ? fast_precision(options.device) : parse_precision(options.precision);
   result.threads = options.threads;
   return result;
 }

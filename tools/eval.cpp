@@ -104,7 +104,7 @@ Found detect_all(const EvalOptions& options, const std::shared_ptr<const Model>&
   progress.clear();
   if (!options.detections.empty()) {
     write_text(options.detections, detections_to_json({options.model, detector.device().name(),
-                                                       options.device.precision, found.images}));
+                                                       std::string(name_of(detector.device().precision())), found.images}));
   }
   return found;
 }

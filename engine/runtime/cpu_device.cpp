@@ -13,12 +13,13 @@ namespace {
 
 class CpuDevice final : public Device {
  public:
-  explicit CpuDevice(int threads)
-      : settings_{threads > 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))} {}
+  CpuDevice(int threads, Precision precision)
+      : settings_{threads > 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))},
+        precision_(precision) {}
 
   std::string name() const override { return "cpu"; }
   bool is_host() const override { return true; }
-  Precision precision() const override { return Precision::fp32; }
+  Precision precision() const override { return precision_; }
   FusionSupport fusions() const override { return {.relu = true, .scale = true}; }
 
   Prepared prepare(const Op& op, const KernelSpec& spec) override {
@@ -50,10 +51,22 @@ class CpuDevice final : public Device {
 
  private:
   cpu::Settings settings_;
+  Precision precision_;
 };
 
 }  // namespace
 
-std::shared_ptr<Device> make_cpu_device(int threads) { return std::make_shared<CpuDevice>(threads); }
+std::shared_ptr<Device> make_cpu_device(int threads, Precision precision) {
+  const auto refuse = [&](const char* why) {
+    throw Error(ErrorCode::unsupported, fmt::format("precision {}: {}", name_of(precision), why));
+  };
+  if (precision == Precision::bf16) {
+    if (!cpu::multiplies_bf16())
+      refuse("this processor multiplies no bf16 (that takes AVX-512 BF16 or AMX); use fp32");
+  } else if (precision != Precision::fp32) {
+    refuse("the CPU computes in fp32 or bf16");
+  }
+  return std::make_shared<CpuDevice>(threads, precision);
+}
 
 }  // namespace frcnn

@@ -12,9 +12,11 @@ namespace frcnn {
 namespace {
 
 std::shared_ptr<Device> make_cpu(Precision precision, int threads, const std::string& instead) {
-  if (precision != Precision::fp32)
-    throw Error(ErrorCode::unsupported, fmt::format("precision {}: the CPU computes in fp32{}", name_of(precision), instead));
-  return make_cpu_device(threads);
+  try {
+    return make_cpu_device(threads, precision);
+  } catch (const Error& error) {
+    throw Error(error.code(), error.what() + instead);
+  }
 }
 
 #if defined(FRCNN_WITH_CUDA)
@@ -50,6 +52,15 @@ std::shared_ptr<Device> make_device(const std::string& name, Precision precision
     return make_cuda(name, index, precision);
   }
   throw Error(ErrorCode::invalid_argument, fmt::format("device {}: expected auto, cpu, cuda or cuda:N", name));
+}
+
+Precision fast_precision(const std::string& name) {
+  try {
+    return make_device(name, Precision::bf16)->precision();
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::unsupported) throw;
+    return Precision::fp32;
+  }
 }
 
 }  // namespace frcnn

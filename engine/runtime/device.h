@@ -39,8 +39,9 @@ class Device {
 };
 
 // The CPU: oneDNN for convolution and matrix products, plain C++ for the rest. threads <= 0: as many as the machine
-// has. Allocations are reserved address space; pages cost memory when first touched.
-std::shared_ptr<Device> make_cpu_device(int threads = 0);
+// has. Allocations are reserved address space; pages cost memory when first touched. Throws Error(unsupported) for
+// precisions other than fp32 and, on processors with AVX-512 BF16 or AMX, bf16.
+std::shared_ptr<Device> make_cpu_device(int threads = 0, Precision precision = Precision::fp32);
 
 // CUDA device `index`, in builds that have CUDA. Throws Error(unsupported) that says what is missing (driver, device,
 // compute capability 8.0).
@@ -58,5 +59,9 @@ CudaFindings find_cuda();
 // "auto", "cpu", "cuda" (the first one) or "cuda:N". "auto" is cuda:0 where that can be used, else the CPU. Throws
 // Error(unsupported) that says why when the device is not there or does not compute in that precision.
 std::shared_ptr<Device> make_device(const std::string& name, Precision precision = Precision::fp32, int threads = 0);
+
+// bf16 where the device of that name multiplies it in hardware, fp32 otherwise, also when there is no such device.
+// Throws Error(invalid_argument) for other names.
+Precision fast_precision(const std::string& name);
 
 }  // namespace frcnn

@@ -1,4 +1,5 @@
-// Convolution through oneDNN: the direct form, or Winograd F(4x4,3x3) where that is faster and as accurate.
+// Convolution through oneDNN: the direct form, or in fp32 Winograd F(4x4,3x3) where that is faster and as
+// accurate.
 //
 // Source and destination are plain NHWC for the direct form. oneDNN 2.x's Winograd takes only maps blocked by
 // 16 channels, so that form reorders its source and its result, which costs 2-15 % of what it saves.
@@ -25,13 +26,20 @@ using PrimitiveDesc = dnnl::convolution_forward::primitive_desc;
 struct Problem {
   Conv2d op;
   memory::dims src, weight, bias, dst;  // in oneDNN's order N,C,H,W and O,I,H,W
-  std::string name;                     // for messages
+  DType src_type, dst_type;
+  std::string name;  // for messages
 };
 
 Problem problem_of(const Conv2d& op, const KernelSpec& spec) {
   const Shape &s = spec.in[0].shape, &w = spec.in[1].shape, &d = spec.out[0].shape;
-  Problem problem{op,     {s[0], s[3], s[1], s[2]}, {w[0], w[1], w[2], w[3]},
-                  {w[0]}, {d[0], d[3], d[1], d[2]}, {}};
+  Problem problem{op,
+                  {s[0], s[3], s[1], s[2]},
+                  {w[0], w[1], w[2], w[3]},
+                  {w[0]},
+                  {d[0], d[3], d[1], d[2]},
+                  spec.in[0].dtype,
+                  spec.out[0].dtype,
+                  {}};
   problem.name = "conv2d of " + to_string(s) + " with " + to_string(w) + ", stride " +
                  std::to_string(op.stride) + ", pad " + std::to_string(op.pad);
   return problem;
@@ -43,25 +51,30 @@ std::size_t padded(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 // channels its error is more than twice the direct form's, on small maps it is slower.
 bool winograd_pays(const Problem& p) {
   const auto tiles = [](std::int64_t size) { return (size + 3) / 4; };
-  return p.weight[2] == 3 && p.weight[3] == 3 && p.op.stride == 1 && p.op.pad == 1 && p.weight[1] >= 256 &&
-         p.weight[1] % 16 == 0 && p.weight[0] % 16 == 0 && p.dst[0] * tiles(p.dst[2]) * tiles(p.dst[3]) >= 96;
+  return p.src_type == DType::f32 && p.dst_type == DType::f32 && p.weight[2] == 3 && p.weight[3] == 3 &&
+         p.op.stride == 1 && p.op.pad == 1 && p.weight[1] >= 256 && p.weight[1] % 16 == 0 &&
+         p.weight[0] % 16 == 0 && p.dst[0] * tiles(p.dst[2]) * tiles(p.dst[3]) >= 96;
 }
 
-// Where the arguments of the primitive lie in the workspace.
 struct Direct {
+  onednn::Source source;
   onednn::Call call;
   int threads;
 };
 
 Prepared direct(const Problem& p, const dnnl::engine& engine, int threads) {
+  const DType type = onednn::multiplied_in(p.src_type, p.dst_type, p.name);
   const PrimitiveDesc pd =
       onednn::convolution(engine, dnnl::algorithm::convolution_direct,
-                          {onednn::f32(p.src, Tag::nhwc), onednn::f32(p.weight, Tag::any),
-                           onednn::f32(p.bias, Tag::a), onednn::f32(p.dst, Tag::nhwc)},
+                          {onednn::of(type, p.src, Tag::nhwc), onednn::of(type, p.weight, Tag::any),
+                           onednn::f32(p.bias, Tag::a), onednn::of(p.dst_type, p.dst, Tag::nhwc)},
                           p.op);
   if (!pd) throw Error(ErrorCode::unsupported, p.name + ": oneDNN has no implementation");
   const memory::desc scratch = pd.scratchpad_desc();
-  auto state = std::make_shared<Direct>(Direct{onednn::Call(engine, dnnl::convolution_forward(pd),
+  onednn::Source source(engine, onednn::of(p.src_type, p.src, Tag::nhwc), pd.src_desc());
+  const std::size_t scratch_at = source.workspace_bytes();
+  auto state = std::make_shared<Direct>(Direct{std::move(source),
+                                               onednn::Call(engine, dnnl::convolution_forward(pd),
                                                             {{DNNL_ARG_SRC, pd.src_desc()},
                                                              {DNNL_ARG_WEIGHTS, pd.weights_desc()},
                                                              {DNNL_ARG_BIAS, pd.bias_desc()},
@@ -70,14 +83,16 @@ Prepared direct(const Problem& p, const dnnl::engine& engine, int threads) {
                                                threads});
   Prepared prepared;
   prepared.implementation = pd.impl_info_str();
-  prepared.workspace_bytes = scratch.get_size();
+  prepared.workspace_bytes = scratch_at + scratch.get_size();
   prepared.packings.push_back(
       onednn::packing(1, onednn::f32(p.weight, Tag::oihw), pd.weights_desc(), threads));
-  prepared.run = [state](const KernelArgs& args) {
+  prepared.run = [state, scratch_at](const KernelArgs& args) {
     const onednn::ThreadScope scope(state->threads);
-    for (std::size_t i = 0; i < 3; ++i) state->call.bind(i, args.in[i].data);
+    state->call.bind(0, state->source.convert(args.in[0].data, args.workspace));
+    state->call.bind(1, args.in[1].data);
+    state->call.bind(2, args.in[2].data);
     state->call.bind(3, args.out[0].data);
-    state->call.bind(4, args.workspace);
+    state->call.bind(4, static_cast<std::byte*>(args.workspace) + scratch_at);
     state->call.execute();
   };
   return prepared;

@@ -43,8 +43,22 @@ ThreadScope::~ThreadScope() {
   if (before_ > 0) omp_set_num_threads(before_);
 }
 
+dnnl::memory::desc of(DType dtype, const dnnl::memory::dims& dims, dnnl::memory::format_tag tag) {
+  using Type = dnnl::memory::data_type;
+  return {dims, dtype == DType::bf16 ? Type::bf16 : Type::f32, tag};
+}
+
 dnnl::memory::desc f32(const dnnl::memory::dims& dims, dnnl::memory::format_tag tag) {
-  return {dims, dnnl::memory::data_type::f32, tag};
+  return of(DType::f32, dims, tag);
+}
+
+DType multiplied_in(DType src, DType dst, const std::string& what) {
+  for (const DType dtype : {src, dst}) {
+    if (dtype != DType::f32 && dtype != DType::bf16)
+      throw Error(ErrorCode::unsupported,
+                  what + ": the CPU stores maps as f32 or bf16, not as " + std::string(name_of(dtype)));
+  }
+  return src == DType::bf16 || dst == DType::bf16 ? DType::bf16 : DType::f32;
 }
 
 dnnl::primitive_attr attributes(const Epilogue& epilogue) {
@@ -100,6 +114,7 @@ std::optional<std::string> layout_name(const dnnl::memory::desc& desc) {
   if (desc.get_format_kind() != dnnl::memory::format_kind::blocked) return std::nullopt;
   std::ostringstream out;
   out << "onednn" << DNNL_VERSION_MAJOR << " blocked " << desc.get_size();
+  put(out, "type", {{static_cast<dnnl_dim_t>(desc.get_data_type())}});
   put(out, "dims", desc.get_dims());
   put(out, "padded", desc.get_padded_dims());
   put(out, "strides", desc.get_strides());
@@ -117,7 +132,7 @@ std::optional<std::string> layout_name(const dnnl::memory::desc& desc) {
   out << "onednn" << DNNL_VERSION_MAJOR;
   if (d.format_kind == dnnl_blocked) {
     const dnnl_blocking_desc_t& b = d.format_desc.blocking;
-    out << " blocked " << desc.get_size();
+    out << " blocked " << desc.get_size() << " type " << d.data_type;
     put(out, "dims", {d.dims, rank});
     put(out, "padded", {d.padded_dims, rank});
     put(out, "strides", {b.strides, rank});
@@ -125,7 +140,7 @@ std::optional<std::string> layout_name(const dnnl::memory::desc& desc) {
     put(out, "of", {b.inner_idxs, static_cast<std::size_t>(b.inner_nblks)});
   } else if (d.format_kind == dnnl_format_kind_wino) {
     const dnnl_wino_desc_t& w = d.format_desc.wino_desc;
-    out << " winograd " << desc.get_size();
+    out << " winograd " << desc.get_size() << " type " << d.data_type;
     put(out, "dims", {d.dims, rank});
     const dnnl_dim_t form[] = {w.wino_format, w.r,        w.alpha,     w.ic,       w.oc,
                                w.ic_block,    w.oc_block, w.ic2_block, w.oc2_block};
@@ -186,4 +201,39 @@ void Call::execute() {
   }
 }
 
+Source::Source(const dnnl::engine& engine, const dnnl::memory::desc& stored,
+               const dnnl::memory::desc& multiplied) {
+  if (stored == multiplied) return;
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  const dnnl::reorder::primitive_desc pd(engine, stored, engine, multiplied, attr);
+  const auto padded = [](std::size_t bytes) { return (bytes + 63) / 64 * 64; };
+  const std::size_t scratch_at = padded(multiplied.get_size());
+  conversion_.emplace(Conversion{
+      Call(engine, dnnl::reorder(pd),
+           {{DNNL_ARG_SRC, stored}, {DNNL_ARG_DST, multiplied}, {DNNL_ARG_SCRATCHPAD, pd.scratchpad_desc()}}),
+      scratch_at, scratch_at + padded(pd.scratchpad_desc().get_size())});
+}
+
+std::size_t Source::workspace_bytes() const { return conversion_ ? conversion_->bytes : 0; }
+
+void* Source::convert(void* src, void* workspace) {
+  if (!conversion_) return src;
+  conversion_->call.bind(0, src);
+  conversion_->call.bind(1, workspace);
+  conversion_->call.bind(2, static_cast<std::byte*>(workspace) + conversion_->scratch_at);
+  conversion_->call.execute();
+  return workspace;
+}
+
 }  // namespace frcnn::cpu::onednn
+
+namespace frcnn::cpu {
+
+bool multiplies_bf16() {
+  // Sets of bits: the larger sets hold those of the smaller ones.
+  const unsigned isa = dnnl_get_effective_cpu_isa(), wanted = dnnl_cpu_isa_avx512_core_bf16;
+  return isa != dnnl_cpu_isa_all && (isa & wanted) == wanted;
+}
+
+}  // namespace frcnn::cpu

@@ -28,7 +28,8 @@ class ThreadScope {
   int before_;
 };
 
-// Strict float32, the scratchpad given by us, and the epilogue as post-operations.
+// No arithmetic below that of the given types, the scratchpad given by us, and the epilogue as
+// post-operations.
 dnnl::primitive_attr attributes(const Epilogue& epilogue);
 
 struct ConvolutionMemory {
@@ -67,6 +68,29 @@ class Call {
 };
 
 dnnl::memory::desc f32(const dnnl::memory::dims& dims, dnnl::memory::format_tag tag);
+dnnl::memory::desc of(DType dtype, const dnnl::memory::dims& dims,
+                      dnnl::memory::format_tag tag);  // f32, bf16
+
+// What a product of these maps is multiplied in: bf16 as soon as one side is stored so, sums in f32 always.
+// Throws Error(unsupported) that starts with `what` for other types.
+DType multiplied_in(DType src, DType dst, const std::string& what);
+
+// How a source gets to the type that a product is multiplied in: as it is, or through the workspace.
+class Source {
+ public:
+  // `plain` of `stored` elements is wanted as `multiplied`.
+  Source(const dnnl::engine& engine, const dnnl::memory::desc& stored, const dnnl::memory::desc& multiplied);
+  std::size_t workspace_bytes() const;  // a multiple of 64
+  void* convert(void* src,
+                void* workspace);  // where the product finds it; src itself when nothing is to be done
+
+ private:
+  struct Conversion {
+    Call call;
+    std::size_t scratch_at, bytes;
+  };
+  std::optional<Conversion> conversion_;
+};
 
 // Runs f and turns oneDNN's exception into Error(unsupported) that starts with `what`.
 template <class F>

@@ -12,6 +12,7 @@
 
 #include "cpu/multiversion.h"
 #include "cpu/parallel.h"
+#include "cpu/storage.h"
 #include "kernels.h"
 #include "pixels.h"
 
@@ -98,10 +99,20 @@ void interpolate_columns(const Plan& plan, const std::uint8_t* images, std::int6
   }
 }
 
+template <class T>
+FRCNN_INLINE void interpolate_rows_of(const float* first, const float* second, float weight, T* dst,
+                                      std::int64_t n) {
+  const float rest = 1.0f - weight;
+  for (std::int64_t i = 0; i < n; ++i) dst[i] = from_float<T>(first[i] * rest + second[i] * weight);
+}
+
 FRCNN_MULTIVERSION void interpolate_rows(const float* first, const float* second, float weight, float* dst,
                                          std::int64_t n) {
-  const float rest = 1.0f - weight;
-  for (std::int64_t i = 0; i < n; ++i) dst[i] = first[i] * rest + second[i] * weight;
+  interpolate_rows_of(first, second, weight, dst, n);
+}
+FRCNN_MULTIVERSION void interpolate_rows(const float* first, const float* second, float weight, Bf16* dst,
+                                         std::int64_t n) {
+  interpolate_rows_of(first, second, weight, dst, n);
 }
 
 // The two source rows, interpolated, that a chunk has at hand.
@@ -138,25 +149,28 @@ Prepared prepare(const Preprocess& op, const KernelSpec& spec, const Settings& s
   const std::int64_t slice = (row + 15) / 16 * 16;  // floats: slices of two threads share no cache line
   const int threads =
       static_cast<int>(std::clamp<std::int64_t>(settings.threads, 1, std::max<std::int64_t>(rows, 1)));
-  Prepared prepared;
-  prepared.implementation = "plain";
-  prepared.workspace_bytes = static_cast<std::size_t>(2 * slice * threads) * sizeof(float);
-  prepared.run = [=](const KernelArgs& args) {
-    const std::uint8_t* images = args.in[0].as<const std::uint8_t>();
-    float* dst = args.out[0].as<float>();
-    float* workspace = static_cast<float*>(args.workspace);
-    parallel_for(rows, threads, [&](std::int64_t begin, std::int64_t end, int chunk) {
-      RowCache cache(*plan, images, workspace + 2 * slice * chunk, slice);
-      for (std::int64_t y = begin; y < end; ++y) {
-        const std::int64_t top = y / plan->height * plan->frames.height;
-        const Sample& s = plan->rows[static_cast<std::size_t>(y % plan->height)];
-        const float* first = cache.get(top + s.first, top + s.second);
-        const float* second = cache.get(top + s.second, top + s.first);
-        interpolate_rows(first, second, s.weight, dst + y * row, row);
-      }
-    });
-  };
-  return prepared;
+  return with_storage(spec.out[0].dtype, "preprocess", [&](auto stored) {
+    using T = typename decltype(stored)::type;
+    Prepared prepared;
+    prepared.implementation = "plain";
+    prepared.workspace_bytes = static_cast<std::size_t>(2 * slice * threads) * sizeof(float);
+    prepared.run = [=](const KernelArgs& args) {
+      const std::uint8_t* images = args.in[0].as<const std::uint8_t>();
+      T* dst = args.out[0].as<T>();
+      float* workspace = static_cast<float*>(args.workspace);
+      parallel_for(rows, threads, [&](std::int64_t begin, std::int64_t end, int chunk) {
+        RowCache cache(*plan, images, workspace + 2 * slice * chunk, slice);
+        for (std::int64_t y = begin; y < end; ++y) {
+          const std::int64_t top = y / plan->height * plan->frames.height;
+          const Sample& s = plan->rows[static_cast<std::size_t>(y % plan->height)];
+          const float* first = cache.get(top + s.first, top + s.second);
+          const float* second = cache.get(top + s.second, top + s.first);
+          interpolate_rows(first, second, s.weight, dst + y * row, row);
+        }
+      });
+    };
+    return prepared;
+  });
 }
 
 }  // namespace frcnn::cpu

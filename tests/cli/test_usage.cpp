@@ -5,6 +5,8 @@
 #include "catch.h"
 #include "cli/run_tool.h"
 #include "cli/tiny_model.h"
+#include "kernels.h"
+#include "model_io/detections_json.h"
 
 using namespace frcnn;
 using tool::run;
@@ -114,7 +116,7 @@ TEST_CASE("a device or precision that is not there is an error that names it") {
   for (const std::vector<std::string>& choice : {std::vector<std::string>{"--device", "tpu"},
                                                  {"--device", "cuda:x"},
                                                  {"--device", "cuda:99"},
-                                                 {"--precision", "bf16", "--device", "cpu"},
+                                                 {"--precision", "tf32", "--device", "cpu"},
                                                  {"--precision", "fp16", "--device", "cpu"}}) {
     std::vector<std::string> arguments{"detect", dir / "m.safetensors", dir / "image.png"};
     arguments.insert(arguments.end(), choice.begin(), choice.end());
@@ -125,4 +127,31 @@ TEST_CASE("a device or precision that is not there is an error that names it") {
     CHECK(starts_with(result.err, "frcnn: error: "));
     CHECK(contains(result.err, choice[1]));
   }
+}
+
+TEST_CASE("bf16 where the processor has none is an error, and auto then means fp32") {
+  const tool::TempDir dir;
+  tiny::save(dir / "m.safetensors");
+  const std::string picture = std::string(FRCNN_SOURCE_DIR) + "/weights/images/BloodImage_00007.jpg";
+  const auto precision_of = [&](const char* asked) {
+    const auto result = run({"detect", dir / "m.safetensors", picture, "--device", "cpu", "--precision", asked,
+                             "--json", dir / "out.json"});
+    INFO(result.err);
+    CHECK(result.code == 0);
+    return read_detections(dir / "out.json").precision;
+  };
+  setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE", 1);
+  const auto refused = run({"detect", dir / "m.safetensors", picture, "--precision", "bf16", "--device", "cpu"});
+  CHECK(precision_of("auto") == "fp32");
+  unsetenv("ONEDNN_MAX_CPU_ISA");
+  CHECK(refused.code == 1);
+  CHECK(refused.err == "frcnn: error: precision bf16: this processor multiplies no bf16 (that takes AVX-512 BF16 or "
+                       "AMX); use fp32\n");
+  CHECK(precision_of("fp32") == "fp32");
+  if (!cpu::multiplies_bf16()) {
+    WARN("SKIPPED: this processor multiplies no bf16");
+    return;
+  }
+  CHECK(precision_of("bf16") == "bf16");
+  CHECK(precision_of("auto") == "bf16");
 }

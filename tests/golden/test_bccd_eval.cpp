@@ -9,6 +9,7 @@
 
 #include "../cli/run_tool.h"
 #include "golden.h"
+#include "kernels.h"
 #include "model_io/detections_json.h"
 
 namespace golden = frcnn::golden;
@@ -128,4 +129,12 @@ TEST_CASE("golden: bccd evaluation of the whole test set") {
   CHECK(voc07["images"] == images.size());
   for (const auto& [name, one] : want["per_class"].items()) CHECK(voc07["per_class"][name]["npos"] == one["npos"]);
   check_matches(images.get<std::vector<nlohmann::json>>(), work / "ours.json");
+
+  if (!frcnn::cpu::multiplies_bf16()) {
+    WARN("SKIPPED: this processor multiplies no bf16");
+    return;
+  }
+  const auto narrow = evaluate({model, "--precision", "bf16", "--device", "cpu"});
+  std::cout << "golden bccd: mAP " << narrow["map"] << " in bf16, " << map07 << " in fp32\n";
+  CHECK(std::abs(narrow["map"].get<double>() - map07) <= 0.01);
 }

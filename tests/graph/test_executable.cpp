@@ -52,23 +52,31 @@ std::vector<float> outputs(Executable& executable, const std::vector<float>& inp
 }  // namespace
 
 TEST_CASE("the arena and guarded memory give the same bits, and so does a second run", "[executable]") {
-  const auto device = make_cpu_device(1);
-  std::size_t compared = 0;
-  for (unsigned seed = 0; seed < 60; ++seed) {
-    INFO("seed " << seed);
-    const Graph graph = test::random_graph(seed, 3 + static_cast<int>(seed % 15));
-    const RandomWeights random(graph, seed);
-    Executable arena(graph, {}, *random.weights, *device);
-    Executable guarded(graph, {}, *random.weights, *device, nullptr, 0, Executable::Memory::guarded);
-    const std::vector<float> input = random_input(graph, seed);
-    const std::vector<float> first = outputs(arena, input), second = outputs(arena, input), third = outputs(guarded, input);
-    REQUIRE(!first.empty());
-    CHECK(std::memcmp(first.data(), second.data(), first.size() * sizeof(float)) == 0);
-    REQUIRE(third.size() == first.size());
-    CHECK(std::memcmp(first.data(), third.data(), first.size() * sizeof(float)) == 0);
-    compared += first.size();
+  for (const Precision precision : {Precision::fp32, Precision::bf16}) {
+    if (precision == Precision::bf16 && !cpu::multiplies_bf16()) {
+      WARN("SKIPPED: this processor multiplies no bf16");
+      continue;
+    }
+    const auto device = make_cpu_device(1, precision);
+    std::size_t compared = 0, narrow = 0;
+    for (unsigned seed = 0; seed < 60; ++seed) {
+      INFO(name_of(precision) << ", seed " << seed);
+      const Graph graph = test::random_graph(seed, 3 + static_cast<int>(seed % 15));
+      const RandomWeights random(graph, seed);
+      Executable arena(graph, {}, *random.weights, *device);
+      Executable guarded(graph, {}, *random.weights, *device, nullptr, 0, Executable::Memory::guarded);
+      const std::vector<float> input = random_input(graph, seed);
+      const std::vector<float> first = outputs(arena, input), second = outputs(arena, input), third = outputs(guarded, input);
+      REQUIRE(!first.empty());
+      CHECK(std::memcmp(first.data(), second.data(), first.size() * sizeof(float)) == 0);
+      REQUIRE(third.size() == first.size());
+      CHECK(std::memcmp(first.data(), third.data(), first.size() * sizeof(float)) == 0);
+      compared += first.size();
+      for (const Value& value : arena.graph().values()) narrow += value.spec.dtype == DType::bf16;
+    }
+    CHECK(compared > 10000);
+    CHECK((narrow > 0) == (precision == Precision::bf16));
   }
-  CHECK(compared > 10000);
 }
 
 TEST_CASE("fused and unfused programs agree", "[executable]") {

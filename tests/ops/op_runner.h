@@ -198,8 +198,8 @@ inline std::vector<Tensor> run_once(const Prepared& prepared, const std::vector<
   for (std::size_t i = 0; i < in.size(); ++i) {
     CAPTURE(i);
     CHECK(inputs[i]->intact());
-    CHECK((in[i].bytes.empty() ||
-           std::memcmp(inputs[i]->data(), in[i].bytes.data(), in[i].bytes.size()) == 0));
+    CHECK(
+        (in[i].bytes.empty() || std::memcmp(inputs[i]->data(), in[i].bytes.data(), in[i].bytes.size()) == 0));
   }
   std::vector<Tensor> result;
   for (std::size_t i = 0; i < out.size(); ++i) {
@@ -220,15 +220,6 @@ inline bool same_bytes(const std::vector<Tensor>& a, const std::vector<Tensor>& 
   return true;
 }
 
-#if defined(FRCNN_SIMT)
-
-// Ops whose results are specified operation by operation, so that both devices give the same bits.
-template <class O>
-bool same_on_all_devices(const O& op) {
-  if constexpr (std::is_same_v<O, Lrn>) return op.beta == 0.75f;  // other powers are the library's
-  return !std::is_same_v<O, Conv2d> && !std::is_same_v<O, Linear>;
-}
-
 // Equal bytes, or a NaN on both sides: its bits are the processor's own.
 inline bool same_numbers(const Tensor& a, const Tensor& b) {
   if (a.spec.dtype != DType::f32) return a.bytes == b.bytes;
@@ -237,6 +228,15 @@ inline bool same_numbers(const Tensor& a, const Tensor& b) {
     if (std::memcmp(&x, &y, sizeof x) != 0 && !(std::isnan(x) && std::isnan(y))) return false;
   }
   return true;
+}
+
+#if defined(FRCNN_SIMT)
+
+// Ops whose results are specified operation by operation, so that both devices give the same bits.
+template <class O>
+bool same_on_all_devices(const O& op) {
+  if constexpr (std::is_same_v<O, Lrn>) return op.beta == 0.75f;  // other powers are the library's
+  return !std::is_same_v<O, Conv2d> && !std::is_same_v<O, Linear>;
 }
 
 // Runs `count` thread orders from number `first` on, each on differently filled memory; all must give the

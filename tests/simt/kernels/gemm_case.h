@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "implicit_gemm.h"
-#include "narrow.h"
+#include "ops/narrow.h"
 #include "reference/conv2d.h"
 
 namespace frcnn::test {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "frcnn/error.h"
-#include "narrow.h"
+#include "ops/narrow.h"
 #include "reference/lrn.h"
 
 using namespace frcnn;

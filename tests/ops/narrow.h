@@ -1,4 +1,4 @@
-// Tensors stored in 16 bits, for the tests of the CUDA kernels.
+// Tensors stored in 16 bits.
 #pragma once
 
 #include <vector>
@@ -29,8 +29,8 @@ inline Tensor widened(const Tensor& tensor) {
 inline bool same_values(const Tensor& a, const Tensor& b) { return same_numbers(widened(a), widened(b)); }
 
 // Apart from the matrix products every kernel computes in fp32 from what it reads and rounds once where it
-// stores, so its plain implementation is the CPU's kernel between a widening and a rounding, and the bits are
-// the same. in[0] is the map, stored as `dtype`; the other inputs stay as they are.
+// stores, so its plain implementation is the CPU's fp32 kernel between a widening and a rounding, and the
+// bits are the same. in[0] is the map, stored as `dtype`; the other inputs stay as they are.
 template <class O>
 void check_stored(const O& op, std::vector<Tensor> in, DType dtype) {
   INFO("stored as " << name_of(dtype));
