@@ -29,12 +29,18 @@ namespace {
 // The arena must hold every image that the model's scale rule can produce: the two extreme shapes, whose plans the others
 // stay below (checked when one is made), and the original pixels themselves.
 SessionOptions session_options(const Model& model, Device& device, const DetectorOptions& options) {
-  SessionOptions session{0, options.cached_plans};
+  SessionOptions session{0, options.cached_plans, {}};
   const int sides[2] = {model.config.short_side, model.config.long_side};
-  for (int i : {0, 1}) {
-    const GraphRequest request{GraphRequest::Source::image, 1, sides[i], sides[1 - i], 1.0, 0};
-    const Executable extreme(build_graph(model, request), {}, model.weights, device, nullptr, 0, Executable::Memory::none);
-    session.arena_bytes = std::max(session.arena_bytes, extreme.plan().arena_bytes);
+  // A ready blob is f32, which in a 16-bit program is more than what a picture becomes.
+  std::vector<GraphRequest::Source> sources{GraphRequest::Source::image};
+  if (storage_of(device.precision()) != DType::f32) sources.push_back(GraphRequest::Source::blob);
+  for (const GraphRequest::Source source : sources) {
+    for (int i : {0, 1}) {
+      const GraphRequest request{source, 1, sides[i], sides[1 - i], 1.0, 0};
+      const Executable extreme(build_graph(model, request), {}, model.weights, device, nullptr, 0, Executable::Memory::none);
+      session.arena_bytes = std::max(session.arena_bytes, extreme.plan().arena_bytes);
+      session.packed.insert(session.packed.end(), extreme.packed().begin(), extreme.packed().end());
+    }
   }
   // Three bytes for each pixel; only of a single pixel does NV12 have more.
   session.arena_bytes += static_cast<std::size_t>(options.max_image_pixels) * 3 + 1;

@@ -46,7 +46,9 @@ class CudaDevice final : public Device {
     const cudaError_t error = cudaMalloc(&data, std::max<std::size_t>(bytes, 1));
     if (error == cudaErrorMemoryAllocation) {
       cudaGetLastError();   // not sticky: the device goes on
-      throw Error(ErrorCode::out_of_memory, fmt::format("{}: no room for {} bytes", name(), bytes));
+      std::size_t free = 0, total = 0;
+      if (cudaMemGetInfo(&free, &total) != cudaSuccess) cudaGetLastError();
+      throw Error(ErrorCode::out_of_memory, fmt::format("{}: no room for {} bytes: {} of {} are free", name(), bytes, free, total));
     }
     check(error, "allocating memory");
     return std::shared_ptr<void>(data, [index = index_](void* p) {

@@ -70,7 +70,7 @@ Executable::Executable(const Graph& graph, std::span<const std::string> keep, co
   if (memory == Memory::guarded) {
     guarded_ = std::make_unique<Guarded>(device_);
   } else if (!arena_) {
-    arena_ = device_.allocate(plan_.arena_bytes);
+    arena_ = weights.allocate(device_, plan_.arena_bytes);
   } else if (plan_.arena_bytes > arena_bytes) {
     throw Error(ErrorCode::out_of_memory,
                 fmt::format("this size needs {} bytes, the session's arena has {}", plan_.arena_bytes, arena_bytes));

@@ -7,8 +7,8 @@ namespace frcnn {
 Session::Session(std::shared_ptr<const Weights> weights, std::shared_ptr<Device> device, SessionOptions options)
     : weights_(std::move(weights)),
       device_(std::move(device)),
-      options_(options),
-      arena_(device_->allocate(options.arena_bytes)),
+      options_(std::move(options)),
+      arena_(weights_->allocate(*device_, options_.arena_bytes)),
       staging_(std::make_shared<Staging>(*device_)) {
   options_.cached_plans = std::max<std::size_t>(options_.cached_plans, 1);
 }

@@ -68,6 +68,7 @@ class Executable {
   // Guarded: throws Error(device) naming the layer that wrote outside its output.
   void run(std::vector<NodeTime>* times = nullptr);
   const std::string& implementation(std::size_t node) const { return steps_[node].prepared.implementation; }
+  const std::vector<std::shared_ptr<const void>>& packed() const { return packed_; }      // the weights that it uses
 
  private:
   struct Step {
@@ -102,6 +103,7 @@ using PlanKey = std::array<std::int64_t, 8>;   // whatever tells two graphs of o
 struct SessionOptions {
   std::size_t arena_bytes = 0;                 // reserved once; plans that need more are refused
   std::size_t cached_plans = 16;               // at least 1; least recently used ones are dropped
+  std::vector<std::shared_ptr<const void>> packed;         // weights that the session keeps on the device from the start
 };
 
 // One arena on one device, and the executables that share it. Running one overwrites the values of the others.

@@ -53,7 +53,7 @@ std::shared_ptr<const void> Weights::packed(const std::string& name, const Weigh
   const std::lock_guard lock(mutex_);
   if (const auto found = packed_.find(key); found != packed_.end()) return found->second.data;
 
-  std::shared_ptr<void> memory = device.allocate(packing.bytes);
+  std::shared_ptr<void> memory = allocate(device, packing.bytes);
   {
     std::vector<float> converted;
     const TensorView published = as_f32(weight.view, converted);
@@ -69,6 +69,23 @@ std::shared_ptr<const void> Weights::packed(const std::string& name, const Weigh
   if (weight.release_pages) weight.release_pages();
   packed_.emplace(key, PackedEntry{memory, packing.bytes});
   return memory;
+}
+
+bool Weights::release_unused(const std::string& device) const {
+  const std::string prefix = device + "\n";
+  return std::erase_if(packed_, [&](const auto& entry) {
+           return entry.first.rfind(prefix, 0) == 0 && entry.second.data.use_count() == 1;
+         }) > 0;
+}
+
+std::shared_ptr<void> Weights::allocate(Device& device, std::size_t bytes) const {
+  try {
+    return device.allocate(bytes);
+  } catch (const Error& error) {
+    const std::lock_guard lock(mutex_);                    // nobody takes an unused one into use meanwhile
+    if (error.code() != ErrorCode::out_of_memory || !release_unused(device.name())) throw;
+  }
+  return device.allocate(bytes);
 }
 
 std::size_t Weights::packed_bytes() const {

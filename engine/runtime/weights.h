@@ -34,11 +34,15 @@ class Weights {
   // Throws Error(numeric) naming the weight when it holds a NaN or an infinity.
   std::shared_ptr<const void> packed(const std::string& name, const WeightPacking& packing, Device& device) const;
   std::size_t packed_bytes() const;                        // over all devices and layouts
+  // Device memory of `bytes`, for which packed copies that no session holds any more make room where there is none.
+  // Throws Error(out_of_memory).
+  std::shared_ptr<void> allocate(Device& device, std::size_t bytes) const;
 
  private:
   std::map<std::string, Weight> tensors_;
   std::string source_;
-  mutable std::mutex mutex_;
+  mutable std::recursive_mutex mutex_;        // packing allocates
+  bool release_unused(const std::string& device) const;    // whether there was any; under the lock
   struct PackedEntry { std::shared_ptr<const void> data; std::size_t bytes; };
   mutable std::map<std::string, PackedEntry> packed_;      // by device, name and layout
 };
