@@ -5,6 +5,7 @@
 
 #if defined(FRCNN_SIMT)
 #include "tests/simt/emulator.h"
+#include "tests/simt/fake_runtime.h"
 #else
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>

@@ -28,6 +28,7 @@ struct LaunchConfig {
 // Runs the kernel in the emulator, to its end.
 template <class... Params>
 void launch(void (*kernel)(Params...), const LaunchConfig& config, std::type_identity_t<Params>... args) {
+  if (config.stream) config.stream->before_launch(reinterpret_cast<const void*>(kernel));
   const std::function<void()> body = [&] { kernel(args...); };
   simt::run({reinterpret_cast<const void*>(kernel), config.grid, config.block, config.shared_bytes,
              config.cooperative, &body});

@@ -39,6 +39,10 @@
 #define blockDim (::frcnn::simt::block_dim())
 #define gridDim (::frcnn::simt::grid_dim())
 
-// Work is done when launch() returns, so a stream is only a name.
-struct FrcnnSimtStream;
+// Work is done when launch() returns, so a stream is only a name; one that the fake runtime made counts launches
+// and may refuse them.
+struct FrcnnSimtStream {
+  virtual ~FrcnnSimtStream() = default;
+  virtual void before_launch(const void* kernel) = 0;  // throws what launch() would
+};
 using cudaStream_t = FrcnnSimtStream*;

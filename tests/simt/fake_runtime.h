@@ -1,0 +1,102 @@
+// The calls of the CUDA runtime that the engine makes, on host memory and with the emulator as the device,
+// for tests of engine/runtime/cuda_device.cpp without a GPU. They count themselves, bound the device's
+// memory, and fail where a test wants it.
+//
+// What the engine must not rely on is made visible: fresh device memory holds NaN; a queued copy to the host
+// arrives when the stream is synchronised, not before, and the host memory holds NaN until then; the source
+// of a queued copy to the device must not have changed by then. C++ linkage, so that a real runtime in the
+// same program would not be mistaken for this one.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <string>
+
+#include "tests/simt/emulator.h"
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoDevice = 100,
+  cudaErrorInvalidDevice = 101,
+  cudaErrorNotReady = 600,
+  cudaErrorIllegalAddress = 700,
+  cudaErrorLaunchFailure = 719,
+};
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrComputeCapabilityMajor = 75,
+  cudaDevAttrComputeCapabilityMinor = 76,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+};
+struct cudaDeviceProp {
+  char name[256];
+  std::size_t totalGlobalMem;
+  int major, minor, multiProcessorCount;
+};
+inline constexpr unsigned cudaStreamNonBlocking = 1, cudaHostAllocDefault = 0;
+#define CUDART_VERSION 13000
+
+cudaError_t cudaDriverGetVersion(int* version);
+cudaError_t cudaGetDeviceCount(int* count);
+cudaError_t cudaSetDevice(int device);
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
+cudaError_t cudaMalloc(void** memory, std::size_t bytes);
+cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total);
+cudaError_t cudaFree(void* memory);
+cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned flags);
+cudaError_t cudaFreeHost(void* memory);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void* memory, int byte, std::size_t bytes, cudaStream_t stream);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamQuery(cudaStream_t stream);
+cudaError_t cudaGetLastError();
+const char* cudaGetErrorString(cudaError_t error);
+
+namespace frcnn::simt {
+
+// A machine for as long as this lives; one at a time, and nothing of the runtime may be called without one.
+// What was allocated on it must be freed before it goes.
+class FakeMachine {
+ public:
+  struct Properties {
+    int devices = 1;
+    int compute_capability = 90;  // major * 10 + minor
+    int multiprocessors = 4;
+    std::size_t memory_bytes = std::size_t{1} << 30;  // of each device; all that is allocated gets written to
+    int driver = 13000;                               // the CUDA version it serves; 0: none is installed
+  };
+  explicit FakeMachine(const Properties& properties);
+  FakeMachine() : FakeMachine(Properties()) {}
+  ~FakeMachine();
+  FakeMachine(const FakeMachine&) = delete;
+  FakeMachine& operator=(const FakeMachine&) = delete;
+
+  // The nth call from now on, counted from 1, fails: of the one called `call` ("launch" is a kernel's) or, if
+  // that is empty, of all that can fail. Sticky: as does every later call on that device. An error of the
+  // launch is the caller's exception, as in launch.h.
+  void fail(int nth, cudaError_t error, bool sticky = false, const std::string& call = "");
+  void fail_nothing();
+  bool failed() const;  // the wanted error was given
+
+  std::map<std::string, int> calls() const;  // since reset_counts(); "launch" is among them
+  int count(const std::string& call) const;
+  int count_all() const;  // of those that can fail
+  void reset_counts();
+  std::size_t bytes_in_use() const;       // of all devices
+  std::size_t allocations_alive() const;  // of devices, page-locked host memory and streams
+  // What broke a rule above without an error code, as a sentence; empty if nothing did.
+  std::string violation() const;
+  // Called in the launching thread in front of every kernel.
+  void on_launch(std::function<void()> callback);
+};
+
+}  // namespace frcnn::simt

@@ -1,0 +1,382 @@
+// Whole detectors through the CUDA device on the emulator, against the CPU device.
+#include <filesystem>
+#include <map>
+
+#include "cli/run_tool.h"
+#include "detector/faster_rcnn.h"
+#include "golden/golden.h"
+#include "model_io/convert/convert.h"
+#include "model_io/image_file.h"
+#include "model_io/model_file.h"
+#include "tests/simt/detector_compare.h"
+#include "tests/simt/detector_fixture.h"
+#include "tests/simt/plain_device.h"
+
+using namespace frcnn;
+using namespace frcnn::simt_test;
+namespace fs = std::filesystem;
+
+namespace {
+
+// In each test the machine is made first: a model gives what it packed for a device back when it goes.
+struct Case {
+  std::string name;
+  std::shared_ptr<const Model> model;
+  Image image;
+  ImageView view() const { return {image.bgr.data(), image.width, image.height}; }
+};
+
+Case random_case() {
+  const Picture picture(70, 52, 3);
+  return {"tiny random", random_model(), {70, 52, picture.bytes}};
+}
+
+// tiny_vgg16 and tiny_zf at a network size of their own, or none without the reference data.
+std::vector<Case> golden_cases(int short_side, const tool::TempDir& dir) {
+  std::vector<Case> cases;
+  const fs::path shared = golden::shared_directory();
+  if (shared.empty()) return cases;
+  for (const auto& entry : fs::directory_iterator(shared / "golden")) {
+    const std::string name = entry.path().filename().string();
+    if (!entry.is_directory() || name.rfind("tiny_", 0) != 0) continue;
+    ConvertOptions convert_options;
+    convert_options.sources = {(entry.path() / "model.safetensors").string()};
+    convert_options.prototxt = (entry.path() / "test.prototxt").string();
+    convert_options.destination = dir / (name + ".frcnn");
+    convert(convert_options);
+    const auto model = load_model(convert_options.destination);
+    ModelConfig config = model->config;
+    config.short_side = short_side;
+    config.long_side = 1000;
+    config.score_threshold = std::min(config.score_threshold, 0.05);
+    cases.push_back({name, with_config(*model, config), read_image((entry.path() / "image.png").string())});
+  }
+  REQUIRE_FALSE(cases.empty());
+  return cases;
+}
+
+DetectorOptions options_for(const Case& test_case, const std::string& device, Precision precision) {
+  DetectorOptions result = options(device, precision);
+  result.max_image_pixels = static_cast<std::int64_t>(test_case.image.width) * test_case.image.height;
+  return result;
+}
+
+// fp32 and 3xTF32: as exact as the CPU. Every stage within the tolerance of the reference data, the
+// detections equal.
+void check_exact(const simt::FakeMachine& machine, const Case& test_case, Precision precision, bool stages) {
+  INFO(test_case.name << " " << name_of(precision));
+  DetectRequest everything;
+  everything.want_tensors = true;
+  Detector cpu(test_case.model, options_for(test_case, "cpu", Precision::fp32));
+  const DetectResult want = cpu.detect(test_case.view(), everything);
+  Detector cuda(test_case.model, options_for(test_case, "cuda:0", precision));
+  const DetectResult got = cuda.detect(test_case.view());
+  const std::size_t compared = compare_detections(got, want);
+  REQUIRE(compared > 0);
+  std::size_t elements = 0;
+  if (stages) {
+    const DetectResult parts = cuda.detect(test_case.view(), everything);
+    CHECK(same_bits(parts, got));  // fused or not
+    for (const NamedTensor& tensor : parts.tensors) {
+      if (tensor.name == "rois" || tensor.name == "roi_scores") break;  // from here on equal only up to ties
+      const NamedTensor* const exact = find(want, tensor.name);
+      REQUIRE(exact);
+      const double error = largest_error(tensor, *exact);
+      INFO(tensor.name << ": " << error);
+      CHECK(error <= top_tolerance);
+      elements += exact->data.size();
+    }
+    REQUIRE(elements > 1000);
+  }
+  CHECK(machine.violation() == "");
+  std::cout << test_case.name << " " << name_of(precision) << ": " << compared << " detections, " << elements
+            << " elements compared\n";
+}
+
+// A lower precision loses, stage by stage and as a root mean square relative to fp32, at most twice what
+// PlainDevice loses. Behind the proposals a lost tie changes what is compared, so the head is given the
+// proposals that the CPU finds in fp32; without them only what comes before the proposals is compared.
+void check_lossy(const simt::FakeMachine& machine, const Case& test_case, Precision precision) {
+  INFO(test_case.name << " " << name_of(precision));
+  Detector exact(test_case.model, options_for(test_case, "cpu", Precision::fp32));
+  Detector plain(test_case.model, std::make_shared<PlainDevice>(precision),
+                 options_for(test_case, "", precision));
+  Detector cuda(test_case.model, options_for(test_case, "cuda:0", precision));
+  DetectRequest request;
+  request.want_tensors = request.want_proposals = true;
+  const DetectResult reference = exact.detect(test_case.view(), request);
+  std::size_t elements = 0;
+  double worst = 0;
+  for (const bool head : {false, true}) {
+    if (head) request.proposals = &reference.proposals;
+    const DetectResult want = exact.detect(test_case.view(), request),
+                       by_plain = plain.detect(test_case.view(), request),
+                       got = cuda.detect(test_case.view(), request);
+    for (const NamedTensor& tensor : want.tensors) {
+      if (!head && tensor.name == "rois") break;
+      if (tensor.name == "rois" || tensor.name == "roi_scores" || tensor.name == "detections") continue;
+      const NamedTensor *ours = find(got, tensor.name), *theirs = find(by_plain, tensor.name);
+      REQUIRE((ours && theirs));
+      const double error = relative_error(*ours, tensor), allowed = 2 * relative_error(*theirs, tensor);
+      INFO(tensor.name << ": " << error << ", of a plain implementation " << allowed / 2);
+      CHECK(error <= allowed + 1e-6);  // stages that no rounding reaches: fp32's own
+      worst = std::max(worst, allowed > 0 ? 2 * error / allowed : 0.0);
+      elements += tensor.data.size();
+    }
+  }
+  REQUIRE(elements > 1000);
+  CHECK(same_bits(cuda.detect(test_case.view()), cuda.detect(test_case.view())));
+  CHECK(machine.violation() == "");
+  std::cout << test_case.name << " " << name_of(precision) << ": " << elements
+            << " elements compared, error at most " << worst << " times that of a plain implementation\n";
+}
+
+void in_every_order(const std::function<void()>& check) {
+  for (const simt::Schedule& schedule : simt::kSchedules) {
+    simt::Settings settings = simt::settings();
+    settings.schedule = schedule;
+    const simt::ScopedSettings during(settings);
+    check();
+  }
+}
+
+// The same values in another order.
+std::vector<float> nhwc(const NamedTensor& tensor) {
+  const std::int64_t channels = tensor.shape[1], plane = tensor.shape[2] * tensor.shape[3];
+  std::vector<float> result(tensor.data.size());
+  for (std::int64_t c = 0; c < channels; ++c)
+    for (std::int64_t p = 0; p < plane; ++p)
+      result[static_cast<std::size_t>(p * channels + c)] =
+          tensor.data[static_cast<std::size_t>(c * plane + p)];
+  return result;
+}
+
+// Everything behind the heads' products, as the model's graph has it, with those products as inputs.
+Graph behind_the_heads(const Graph& whole) {
+  Graph graph;
+  std::map<ValueId, ValueId> at;
+  for (const Node& node : whole.nodes()) {
+    const bool product = std::holds_alternative<Conv2d>(node.op) || std::holds_alternative<Linear>(node.op);
+    const bool wanted =
+        std::holds_alternative<Softmax>(node.op) || std::holds_alternative<DecodeProposals>(node.op) ||
+        std::holds_alternative<TopK>(node.op) || std::holds_alternative<Nms>(node.op) ||
+        std::holds_alternative<DecodeBoxes>(node.op) || std::holds_alternative<SelectDetections>(node.op);
+    if (product || !wanted) continue;
+    std::vector<ValueId> in;
+    for (ValueId id : node.in) {
+      if (!at.count(id)) at[id] = graph.input(whole.value(id).name, whole.value(id).spec);
+      in.push_back(at[id]);
+    }
+    std::vector<std::string> names;
+    for (ValueId id : node.out) names.push_back(whole.value(id).name);
+    const std::vector<ValueId> out = graph.add(node.op, node.layer, node.stage, in, names);
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      at[node.out[i]] = out[i];
+      graph.keep(out[i]);
+    }
+  }
+  return graph;
+}
+
+std::size_t check_behind_the_heads(const simt::FakeMachine& machine, const Case& test_case) {
+  INFO(test_case.name);
+  Detector cpu(test_case.model, options_for(test_case, "cpu", Precision::fp32));
+  DetectRequest everything;
+  everything.want_tensors = true;
+  const DetectResult made = cpu.detect(test_case.view(), everything);
+  const ImageView image = test_case.view();
+  const double scale = image_scale(test_case.model->config, image.height, image.width);
+  const Graph graph = behind_the_heads(
+      build_graph(*test_case.model, {GraphRequest::Source::image, 1, image.height, image.width, scale, 0}));
+  const auto side = [&](int n) { return static_cast<float>(std::nearbyint(n * scale)); };
+  const std::vector<float> im_info{side(image.height), side(image.width), static_cast<float>(scale)},
+      size{static_cast<float>(image.height), static_cast<float>(image.width)};
+  const Weights none({}, "none");
+  const auto run = [&](Device& device) {
+    Executable executable(graph, {}, none, device);
+    for (const Value& value : graph.values()) {
+      if (value.role != Role::input) continue;
+      const NamedTensor* const tensor = find(made, value.name);
+      std::vector<float> values = value.name == "im_info"      ? im_info
+                                  : value.name == "image_size" ? size
+                                                               : std::vector<float>();
+      if (tensor) values = tensor->shape.rank == 4 ? nhwc(*tensor) : tensor->data;
+      REQUIRE_FALSE(values.empty());
+      values.resize(static_cast<std::size_t>(value.spec.shape.elements()), 0.0f);  // rows beyond the count
+      executable.set(value.name, values.data(), value.spec.bytes());
+    }
+    executable.run();
+    std::map<std::string, std::vector<unsigned char>> bytes;
+    for (const Value& value : graph.values()) {
+      if (value.role == Role::input) continue;
+      bytes[value.name].resize(value.spec.bytes());
+      executable.get(value.name, bytes[value.name].data(), value.spec.bytes());
+    }
+    return bytes;
+  };
+  const auto host = make_device("cpu", Precision::fp32, 1), device = make_device("cuda:0");
+  auto want = run(*host), got = run(*device);
+  // Rows beyond a count mean nothing.
+  const auto trim = [](std::map<std::string, std::vector<unsigned char>>& values, const char* name,
+                       const char* count, std::size_t row) {
+    std::int32_t rows = 0;
+    std::memcpy(&rows, values.at(count).data(), sizeof rows);
+    REQUIRE(rows > 0);
+    values.at(name).resize(static_cast<std::size_t>(rows) * row);
+  };
+  std::size_t elements = 0;
+  for (auto* values : {&want, &got}) {
+    trim(*values, "boxes@top", "count@top", 16);
+    trim(*values, "scores@top", "count@top", 4);
+    trim(*values, "rois", "rois_count", 20);
+    trim(*values, "roi_scores", "rois_count", 4);
+    trim(*values, "detections", "detections_count", 24);
+  }
+  for (const auto& [name, bytes] : want) {
+    INFO(name);
+    CHECK((bytes == got.at(name)));
+    elements += bytes.size() / 4;
+  }
+  CHECK(machine.violation() == "");
+  return elements;
+}
+
+// Every value in memory of its own, between guards, unset before it is written and after its last use: the
+// results must not notice. An arena hides a kernel that reads what it should not.
+std::size_t check_guarded(const simt::FakeMachine& machine, const Case& test_case, Precision precision) {
+  INFO(test_case.name << " " << name_of(precision));
+  const auto device = make_device("cuda:0", precision);
+  const ImageView image = test_case.view();
+  const double scale = image_scale(test_case.model->config, image.height, image.width);
+  const Graph graph =
+      build_graph(*test_case.model, {GraphRequest::Source::image, 1, image.height, image.width, scale, 0});
+  const auto side = [&](int n) { return static_cast<float>(std::nearbyint(n * scale)); };
+  const std::array<float, 3> im_info{side(image.height), side(image.width), static_cast<float>(scale)};
+  const std::array<float, 2> size{static_cast<float>(image.height), static_cast<float>(image.width)};
+  const auto run = [&](Executable::Memory memory) {
+    Executable executable(graph, {}, test_case.model->weights, *device, nullptr, 0, memory);
+    executable.set("image", image.data, test_case.image.bgr.size());
+    executable.set("im_info", im_info.data(), sizeof im_info);
+    executable.set("image_size", size.data(), sizeof size);
+    executable.run();
+    std::int32_t count = 0;
+    executable.get("detections_count", &count, sizeof count);
+    REQUIRE(count > 0);
+    std::vector<float> detections(static_cast<std::size_t>(count) * 6);
+    executable.get("detections", detections.data(), detections.size() * sizeof(float));
+    return detections;
+  };
+  const std::vector<float> in_arena = run(Executable::Memory::arena);
+  CHECK(in_arena == run(Executable::Memory::guarded));
+  CHECK(machine.violation() == "");
+  return in_arena.size() / 6;
+}
+
+}  // namespace
+
+TEST_CASE("a detector on the CUDA device finds what the CPU finds") {
+  const simt::FakeMachine machine;
+  for (const Precision precision : {Precision::fp32, Precision::tf32x3})
+    check_exact(machine, random_case(), precision, true);
+}
+
+TEST_CASE("a detector on the CUDA device finds the same in every order of its threads", "[.long]") {
+  const simt::FakeMachine machine;
+  in_every_order([&] {
+    for (const Precision precision : {Precision::fp32, Precision::tf32x3})
+      check_exact(machine, random_case(), precision, true);
+  });
+}
+
+TEST_CASE("a detector on the CUDA device does not notice guarded memory") {
+  const simt::FakeMachine machine;
+  const Case test_case = random_case();
+  for (const Precision precision : {Precision::fp32, Precision::tf32x3, Precision::fp16, Precision::bf16})
+    CHECK(check_guarded(machine, test_case, precision) > 0);
+}
+
+TEST_CASE("tiny networks on the CUDA device find what the CPU finds") {
+  const simt::FakeMachine machine;
+  const tool::TempDir dir;
+  for (const Case& test_case : golden_cases(112, dir))
+    for (const Precision precision : {Precision::fp32, Precision::tf32x3})
+      check_exact(machine, test_case, precision, false);
+}
+
+TEST_CASE("tiny networks on the CUDA device agree stage by stage, at the size of the reference", "[.long]") {
+  const simt::FakeMachine machine;
+  const tool::TempDir dir;
+  for (const Case& test_case : golden_cases(224, dir))
+    for (const Precision precision : {Precision::fp32, Precision::tf32x3})
+      check_exact(machine, test_case, precision, true);
+}
+
+TEST_CASE("lower precisions of the CUDA device lose at most twice what they must") {
+  const simt::FakeMachine machine;
+  for (const Precision precision : {Precision::tf32, Precision::fp16, Precision::bf16})
+    check_lossy(machine, random_case(), precision);
+}
+
+TEST_CASE("tiny networks on the CUDA device do not notice guarded memory", "[.long]") {
+  const simt::FakeMachine machine;
+  const tool::TempDir dir;
+  for (const Case& test_case : golden_cases(96, dir))
+    for (const Precision precision : {Precision::fp32, Precision::fp16})
+      CHECK(check_guarded(machine, test_case, precision) > 0);
+}
+
+TEST_CASE("lower precisions of the CUDA device, tiny networks", "[.long]") {
+  const simt::FakeMachine machine;
+  const tool::TempDir dir;
+  for (const Case& test_case : golden_cases(96, dir))
+    for (const Precision precision : {Precision::tf32, Precision::fp16, Precision::bf16})
+      check_lossy(machine, test_case, precision);
+}
+
+TEST_CASE("behind the heads the CUDA device gives the bits of the CPU") {
+  const simt::FakeMachine machine;
+  const tool::TempDir dir;
+  std::vector<Case> cases = golden_cases(96, dir);
+  cases.push_back(random_case());
+  for (const Case& test_case : cases) {
+    const std::size_t elements = check_behind_the_heads(machine, test_case);
+    std::cout << test_case.name << ": " << elements << " elements behind the heads, bit for bit\n";
+    CHECK(elements > 100);
+  }
+}
+
+TEST_CASE("a network input given as f32 is served by 16-bit programs") {
+  const simt::FakeMachine machine;
+  const Case test_case = random_case();
+  const DetectResult made = [&] {
+    DetectRequest everything;
+    everything.want_tensors = true;
+    return Detector(test_case.model, options_for(test_case, "cpu", Precision::fp32))
+        .detect(test_case.view(), everything);
+  }();
+  const NamedTensor* const data = find(made, "data");
+  REQUIRE(data);
+  const std::array<float, 3> im_info{static_cast<float>(data->shape[2]), static_cast<float>(data->shape[3]),
+                                     static_cast<float>(made.scale)};
+  DetectRequest request;
+  request.want_tensors = true;
+  for (const Precision precision : {Precision::fp16, Precision::bf16}) {
+    INFO(name_of(precision));
+    Detector cuda(test_case.model, options_for(test_case, "cuda:0", precision));
+    Detector plain(test_case.model, std::make_shared<PlainDevice>(precision),
+                   options_for(test_case, "", precision));
+    const auto run = [&](Detector& detector) {
+      return detector.run(data->data, data->shape[2], data->shape[3], im_info, {}, request);
+    };
+    const DetectResult got = run(cuda), by_plain = run(plain);
+    for (const char* name : {"conv1", "rpn_cls_prob_reshape", "rpn_bbox_pred"}) {
+      const NamedTensor *ours = find(got, name), *theirs = find(by_plain, name), *exact = find(made, name);
+      REQUIRE((ours && theirs && exact));
+      const double error = relative_error(*ours, *exact), plainly = relative_error(*theirs, *exact);
+      INFO(name << ": " << error << ", of a plain implementation " << plainly);
+      CHECK(plainly > 0);
+      CHECK(error <= 2 * plainly);
+    }
+    CHECK_FALSE(cuda.run(data->data, data->shape[2], data->shape[3], im_info, {}).detections.empty());
+  }
+}

@@ -1,0 +1,329 @@
+// The CUDA device and its sessions under bad use, on the emulator and the fake runtime.
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "tests/simt/detector_fixture.h"
+
+using namespace frcnn;
+using namespace frcnn::simt_test;
+using simt::FakeMachine;
+
+namespace {
+
+FakeMachine::Properties machine_with(int devices, int driver = 13000, int compute_capability = 90) {
+  FakeMachine::Properties properties;
+  properties.devices = devices;
+  properties.driver = driver;
+  properties.compute_capability = compute_capability;
+  return properties;
+}
+
+// Of the smallest size that still goes through every kernel.
+std::shared_ptr<const Model> small_model() {
+  ModelConfig config = tiny::config();
+  config.short_side = 24;
+  config.long_side = 32;
+  config.rpn_min_size = 1;
+  config.post_nms_top_n = 5;
+  return random_model(config);
+}
+
+}  // namespace
+
+TEST_CASE("a device that is not there is an error that says what is missing") {
+  const auto why = [](const FakeMachine::Properties& properties, const std::string& name) {
+    const FakeMachine machine(properties);
+    const std::string message = message_of([&] { make_device(name); }, ErrorCode::unsupported);
+    CHECK(machine.allocations_alive() == 0);
+    return message;
+  };
+  CHECK(why(machine_with(2), "cuda:2") == "cuda:2: this machine has 2 CUDA devices");
+  CHECK(why(machine_with(0), "cuda") == "cuda:0: the driver finds no CUDA device on this machine");
+  CHECK(why(machine_with(1, 0), "cuda:0") == "cuda:0: this machine has no NVIDIA driver");
+  CHECK(why(machine_with(1, 12040), "cuda") ==
+        "cuda:0: the driver is too old: it serves CUDA 12.4, this build needs 13.0");
+  CHECK(contains(why(machine_with(1, 13000, 75), "cuda"), "compute capability is 7.5"));
+  CHECK(contains(why(machine_with(1), "cuda:99999999999999999999"), "no machine has so many"));
+}
+
+TEST_CASE("what there is of CUDA is told without taking it into use") {
+  {
+    FakeMachine machine(machine_with(2, 13010, 86));
+    CudaFindings found = find_cuda();
+    CHECK(found.runtime == "13.0");
+    CHECK(found.driver == "13.1");
+    CHECK(found.problem == "");
+    const std::string line = "Emulated GPU, compute capability 8.6, 4 multiprocessors, 1.0 GiB";
+    CHECK(found.devices == std::vector<std::string>{line, line});
+    CHECK(machine.allocations_alive() == 0);
+    CHECK(machine.count("cudaSetDevice") == 0);
+    machine.fail(2, cudaErrorIllegalAddress, false, "cudaGetDeviceProperties");
+    found = find_cuda();
+    CHECK(found.devices == std::vector<std::string>{line, "not usable: an illegal memory access was encountered"});
+  }
+  {
+    const FakeMachine machine(machine_with(1, 0));
+    const CudaFindings found = find_cuda();
+    CHECK(found.driver == "");
+    CHECK(found.problem == "this machine has no NVIDIA driver");
+    CHECK(found.devices.empty());
+  }
+  const FakeMachine machine(machine_with(0));
+  CHECK(find_cuda().problem == "the driver finds no CUDA device on this machine");
+}
+
+TEST_CASE("auto is the CUDA device where there is one, else the CPU") {
+  {
+    const FakeMachine machine(machine_with(1));
+    CHECK(make_device("auto", Precision::fp16)->name() == "cuda:0");
+    CHECK(make_device("cpu")->name() == "cpu");
+  }
+  const FakeMachine machine(machine_with(1, 0));
+  CHECK(make_device("auto")->name() == "cpu");
+  const std::string message =
+      message_of([] { make_device("auto", Precision::fp16); }, ErrorCode::unsupported);
+  CHECK(contains(message, "the CPU computes in fp32"));
+  CHECK(contains(message, "no NVIDIA driver"));
+}
+
+TEST_CASE("a detection is one upload, one download, one synchronisation and no allocation") {
+  FakeMachine machine;
+  const auto model = small_model();
+  Detector detector(model, options());
+  const Picture picture(32, 24, 1);
+  const DetectResult first = detector.detect(picture.view);
+  CHECK_FALSE(first.detections.empty());
+  machine.reset_counts();
+  CHECK(same_bits(first, detector.detect(picture.view)));
+  CHECK(machine.count("cudaMemcpyAsync") == 2);
+  CHECK(machine.count("cudaStreamSynchronize") == 1);
+  CHECK(machine.count("launch") > 10);
+  // Besides these it only selects the device.
+  CHECK(machine.count_all() == 3 + machine.count("launch") + machine.count("cudaSetDevice"));
+  CHECK(machine.count("cudaSetDevice") <= 4);
+
+  // Another size plans anew: room to stage it in may be needed, but nothing on the device.
+  machine.reset_counts();
+  detector.detect(Picture(40, 30, 2).view);
+  CHECK(machine.count("cudaMalloc") == 0);
+  CHECK(machine.count("cudaHostAlloc") == 1);
+  CHECK(machine.violation() == "");
+}
+
+TEST_CASE("detectors of one model share its weights, and each has an arena and a stream of its own") {
+  FakeMachine machine;
+  const auto model = small_model();
+  const Picture picture(32, 24, 1);
+  Detector one(model, options());
+  const DetectResult expected = one.detect(picture.view);
+  machine.reset_counts();
+  {
+    Detector two(model, options());
+    CHECK(machine.count("cudaMalloc") == 1);
+    CHECK(machine.count("cudaStreamCreateWithFlags") == 1);
+    CHECK(machine.count("cudaMemcpyAsync") == 0);
+    CHECK(same_bits(expected, two.detect(picture.view)));
+    CHECK(machine.count("cudaMalloc") == 1);
+    CHECK(same_bits(expected, one.detect(picture.view)));
+  }
+  CHECK(same_bits(expected, one.detect(picture.view)));  // what two gave back was not one's
+  CHECK(machine.violation() == "");
+}
+
+TEST_CASE("everything that a detector took from the device is given back") {
+  FakeMachine machine;
+  {
+    Detector detector(small_model(), options());
+    DetectRequest request;
+    request.want_tensors = request.want_times = request.want_proposals = true;
+    const DetectResult result = detector.detect(Picture(32, 24, 1).view, request);
+    CHECK(result.tensors.size() > 10);
+    CHECK(result.times.size() > 10);
+    CHECK(result.proposals.size() == static_cast<std::size_t>(result.proposal_count));
+    CHECK(machine.bytes_in_use() > 0);
+  }
+  CHECK(machine.bytes_in_use() == 0);
+  CHECK(machine.allocations_alive() == 0);
+  CHECK(machine.violation() == "");
+}
+
+TEST_CASE("a device without room refuses, and what was there before goes on") {
+  const Picture picture(32, 24, 1);
+  DetectorOptions large = options();
+  large.max_image_pixels = 16 << 20;
+  FakeMachine::Properties properties;
+  properties.memory_bytes = 8 << 20;
+  FakeMachine machine(properties);
+  const auto model = small_model();
+  Detector detector(model, options());
+  const DetectResult expected = detector.detect(picture.view);
+  const std::size_t before = machine.bytes_in_use();
+  const std::string message = message_of([&] { Detector(model, large); }, ErrorCode::out_of_memory);
+  CHECK(contains(message, "cuda:0: no room for "));
+  CHECK(contains(message, std::to_string(properties.memory_bytes - before) + " of 8388608 are free"));
+  CHECK(machine.bytes_in_use() == before);
+
+  // An arena of its own for every value; page-locked memory for a larger picture.
+  DetectRequest everything;
+  everything.want_tensors = true;
+  machine.fail(1, cudaErrorMemoryAllocation, false, "cudaMalloc");
+  message_of([&] { detector.detect(picture.view, everything); }, ErrorCode::out_of_memory);
+  CHECK(machine.failed());
+  const Picture larger(64, 48, 2);
+  machine.fail(1, cudaErrorMemoryAllocation, false, "cudaHostAlloc");
+  message_of([&] { detector.detect(larger.view); }, ErrorCode::out_of_memory);
+  CHECK(machine.failed());
+  machine.fail_nothing();
+  CHECK(machine.bytes_in_use() == before);
+  CHECK(same_bits(expected, detector.detect(picture.view)));
+  CHECK_NOTHROW(detector.detect(larger.view));
+  CHECK_FALSE(detector.detect(picture.view, everything).tensors.empty());
+  CHECK(machine.violation() == "");
+}
+
+TEST_CASE("weights that no session uses make room for others") {
+  const Picture picture(32, 24, 1);
+  const auto model = [] { return small_model(); };
+  // What the model keeps of an earlier session leaves too little for the next, by one byte.
+  std::size_t most = 0, kept = 0;
+  {
+    FakeMachine machine;
+    const auto both = model();
+    { const Detector first(both, options()); }
+    kept = machine.bytes_in_use();
+    CHECK(kept > 0);
+    Detector second(both, options("cuda:0", Precision::fp16));
+    second.detect(picture.view);
+    most = machine.bytes_in_use();
+  }
+  FakeMachine::Properties properties;
+  properties.memory_bytes = most - 1;
+  FakeMachine machine(properties);
+  const auto both = model();
+  {
+    Detector first(both, options());
+    const DetectResult expected = first.detect(picture.view);
+    message_of([&] { Detector(both, options()); }, ErrorCode::out_of_memory);   // these are in use
+    CHECK(same_bits(expected, first.detect(picture.view)));
+  }
+  CHECK(machine.bytes_in_use() >= kept);
+  Detector second(both, options("cuda:0", Precision::fp16));
+  CHECK_NOTHROW(second.detect(picture.view));
+  CHECK(machine.bytes_in_use() < most);
+  CHECK(machine.violation() == "");
+}
+
+TEST_CASE("after a sticky error a session says that it is dead, another device's goes on") {
+  const Picture picture(32, 24, 1);
+  FakeMachine machine(machine_with(2));
+  const auto model = small_model();
+  Detector one(model, options("cuda:0")), two(model, options("cuda:1"));
+  const DetectResult expected = one.detect(picture.view);
+  CHECK(same_bits(expected, two.detect(picture.view)));
+  for (const char* call : {"cudaStreamSynchronize", "launch"}) {
+    INFO(call);
+    const bool last = std::string(call) == "launch";
+    Detector& dying = last ? two : one;
+    machine.fail(1, cudaErrorIllegalAddress, true, call);
+    const std::string message = message_of([&] { dying.detect(picture.view); }, ErrorCode::device);
+    CHECK(contains(message, "an illegal memory access"));
+    for (int i = 0; i < 2; ++i)
+      CHECK(contains(message_of([&] { dying.detect(picture.view); }, ErrorCode::device),
+                     "dead since an earlier error"));
+    CHECK_THROWS_AS(Detector(model, options(dying.device().name())), Error);
+    if (!last) CHECK(same_bits(expected, two.detect(picture.view)));
+  }
+  CHECK(make_device("cpu")->name() == "cpu");
+}
+
+TEST_CASE("two threads in one detector: one gets an error, the other its boxes") {
+  FakeMachine machine;
+  Detector detector(small_model(), options());
+  const Picture picture(32, 24, 1);
+  const DetectResult expected = detector.detect(picture.view);
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool inside = false, go_on = false;
+  machine.on_launch([&] {
+    std::unique_lock lock(mutex);
+    inside = true;
+    changed.notify_all();
+    changed.wait(lock, [&] { return go_on; });
+  });
+  DetectResult slow;
+  std::thread other([&] { slow = detector.detect(picture.view); });
+  {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return inside; });
+  }
+  const std::string message = message_of([&] { detector.detect(picture.view); }, ErrorCode::invalid_argument);
+  {
+    const std::lock_guard lock(mutex);
+    go_on = true;
+    changed.notify_all();
+  }
+  other.join();
+  machine.on_launch({});
+  CHECK(contains(message, "in use by another thread"));
+  CHECK(same_bits(expected, slow));
+  CHECK(same_bits(expected, detector.detect(picture.view)));
+}
+
+TEST_CASE("an error at any call of a detection is reported, leaks nothing and is over with the next one") {
+  const Picture picture(32, 24, 1);
+  FakeMachine machine;
+  const auto model = small_model();
+  Detector detector(model, options());
+  const DetectResult expected = detector.detect(picture.view);
+  machine.reset_counts();
+  detector.detect(picture.view);
+  const int calls = machine.count_all();
+  const std::size_t alive = machine.allocations_alive();
+  REQUIRE(calls > 15);
+  for (int n = 1; n <= calls; ++n) {
+    INFO("call " << n << " of " << calls);
+    machine.fail(n, cudaErrorInvalidValue);
+    const std::string message = message_of([&] { detector.detect(picture.view); }, ErrorCode::device);
+    CHECK(machine.failed());
+    CHECK(contains(message, "invalid argument"));
+    CHECK(machine.allocations_alive() == alive);
+    if (n % 8 == 1 || n == calls) CHECK(same_bits(expected, detector.detect(picture.view)));
+  }
+  CHECK(machine.violation() == "");
+}
+
+TEST_CASE("an error at any call of making a detector and its first detection leaves nothing behind") {
+  const Picture picture(32, 24, 1);
+  int calls = 0;  // until the result is there; those after it give memory back
+  const auto attempt = [&](FakeMachine& machine) {
+    const auto model = small_model();
+    Detector detector(model, options());
+    detector.detect(picture.view);
+    calls = machine.count_all();
+  };
+  int all = 0;
+  {
+    FakeMachine machine;
+    attempt(machine);
+    all = machine.count_all();
+  }
+  REQUIRE(calls > 100);
+  REQUIRE(all > calls);
+  const int until_result = calls;
+  for (int n = 1; n <= all; ++n) {
+    const bool sticky = n % 5 == 0;
+    INFO("call " << n << " of " << all << (sticky ? ", sticky" : ""));
+    FakeMachine machine;
+    machine.fail(n, cudaErrorLaunchFailure, sticky);
+    if (n <= until_result) {
+      // The first one asks whether there is a device at all.
+      message_of([&] { attempt(machine); }, n == 1 ? ErrorCode::unsupported : ErrorCode::device);
+    } else {
+      CHECK_NOTHROW(attempt(machine));
+    }
+    CHECK(machine.failed());
+    CHECK(machine.allocations_alive() == 0);
+    CHECK(machine.violation() == "");
+  }
+}
