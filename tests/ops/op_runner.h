@@ -240,11 +240,13 @@ bool same_on_all_devices(const O& op) {
 }
 
 // Runs `count` thread orders from number `first` on, each on differently filled memory; all must give the
-// same bytes. ThreadSanitizer sees a race in any order, so one is enough there.
+// same bytes. With FRCNN_SIMT_EVERY_ORDER in the environment all orders; ThreadSanitizer sees a race in any
+// order, so one is enough there.
 inline std::vector<Tensor> run_orders(const Prepared& prepared, const std::vector<Tensor>& in,
                                       const std::vector<TensorSpec>& out, std::size_t first,
                                       std::size_t count) {
   std::vector<Tensor> result;
+  if (std::getenv("FRCNN_SIMT_EVERY_ORDER")) count = std::size(simt::kSchedules);
   for (std::size_t i = 0; i < (simt::kRaceCheck ? 1 : count); ++i) {
     simt::Settings settings = simt::settings();
     settings.schedule = simt::kSchedules[(first + i) % std::size(simt::kSchedules)];

@@ -1,10 +1,9 @@
 """Compiles CUDA sources and holds what ptxas says of each kernel: no stack frame, no spills, and not more registers
 than its ceiling.
 
-    check.py --nvcc nvcc --root SOURCE_DIR --ceilings ceilings.txt [--archs 80,90a] [--list] file.cu...
+    check.py --nvcc nvcc --root SOURCE_DIR --ceilings ceilings.txt --archs 80,90a [--list] file.cu...
 
-FRCNN_LONG in the environment adds the other architectures. Exit code 1 names every kernel that breaks a rule;
---list prints the registers of all.
+Exit code 1 names every kernel that breaks a rule; --list prints the registers of all.
 """
 import argparse
 import os
@@ -12,10 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-
-ALWAYS = ["80", "90a"]
-LONG = ["80", "86", "89", "90", "90a", "100"]
-
 
 def read_ceilings(path):
     """[(pattern, registers)]; the first pattern that occurs in a kernel's demangled name counts."""
@@ -67,13 +62,13 @@ def main():
     parser.add_argument("--nvcc", required=True)
     parser.add_argument("--root", required=True)
     parser.add_argument("--ceilings", required=True)
-    parser.add_argument("--archs")
+    parser.add_argument("--archs", required=True)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("sources", nargs="+")
     args = parser.parse_args()
     if not shutil.which("c++filt"):
         sys.exit("c++filt (binutils) is needed to read the kernels' names")
-    archs = args.archs.split(",") if args.archs else LONG if os.environ.get("FRCNN_LONG") else ALWAYS
+    archs = args.archs.split(",")
     ceilings = read_ceilings(args.ceilings)
     broken, count = [], 0
     for source in args.sources:
