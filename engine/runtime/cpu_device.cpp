@@ -2,6 +2,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <thread>
 
@@ -10,6 +11,8 @@
 
 namespace frcnn {
 namespace {
+
+constexpr std::size_t huge_page = 2 << 20;
 
 class CpuDevice final : public Device {
  public:
@@ -26,12 +29,18 @@ class CpuDevice final : public Device {
     return std::visit([&](const auto& attributes) { return cpu::prepare(attributes, spec, settings_); }, op);
   }
 
-  // Address space without memory behind it: an arena sized for the largest image costs only what a run touches.
+  // Address space without memory behind it: an arena sized for the largest image costs only what a run touches. Large
+  // blocks lie on huge pages where the system grants them: touching 750 MB for the first time took 0.3 s without.
   std::shared_ptr<void> allocate(std::size_t bytes) override {
-    const std::size_t size = std::max<std::size_t>(bytes, 1);
-    void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (data == MAP_FAILED) throw Error(ErrorCode::out_of_memory, fmt::format("cpu: cannot reserve {} bytes", bytes));
-    return std::shared_ptr<void>(data, [size](void* p) { munmap(p, size); });
+    const std::size_t align = bytes >= 2 * huge_page ? huge_page : 0, size = std::max<std::size_t>(bytes, 1) + align;
+    void* const mapping = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapping == MAP_FAILED) throw Error(ErrorCode::out_of_memory, fmt::format("cpu: cannot reserve {} bytes", bytes));
+    void* data = mapping;
+    if (align > 0) {
+      data = reinterpret_cast<void*>((reinterpret_cast<std::uintptr_t>(mapping) + align - 1) / align * align);
+      madvise(data, bytes, MADV_HUGEPAGE);   // a hint: may fail
+    }
+    return std::shared_ptr<void>(data, [mapping, size](void*) { munmap(mapping, size); });
   }
 
   // Nothing may be copied from or to nowhere.

@@ -109,6 +109,32 @@ dnnl::inner_product_forward::primitive_desc inner_product(const dnnl::engine& en
 #endif
 }
 
+dnnl::matmul::primitive_desc matrix_product(const dnnl::engine& engine, const ConvolutionMemory& memory,
+                                            const Linear& op) {
+  using Product = dnnl::matmul;
+#if DNNL_VERSION_MAJOR >= 3
+  return Product::primitive_desc(engine, memory.src, memory.weight, memory.bias, memory.dst,
+                                 attributes(op.epilogue), /*allow_empty=*/true);
+#else
+  const Product::desc desc(memory.src, memory.weight, memory.bias, memory.dst);
+  return Product::primitive_desc(desc, attributes(op.epilogue), engine, /*allow_empty=*/true);
+#endif
+}
+
+std::int64_t block_size(const dnnl::memory::desc& desc, int dimension) {
+  std::int64_t size = 1;
+#if DNNL_VERSION_MAJOR >= 3
+  const dnnl::memory::dims sizes = desc.get_inner_blks(), of = desc.get_inner_idxs();
+  for (std::size_t i = 0; i < sizes.size(); ++i) size *= of[i] == dimension ? sizes[i] : 1;
+#else
+  if (desc.data.format_kind != dnnl_blocked) return 1;
+  const dnnl_blocking_desc_t& blocks = desc.data.format_desc.blocking;
+  for (int i = 0; i < blocks.inner_nblks; ++i)
+    size *= blocks.inner_idxs[i] == dimension ? blocks.inner_blks[i] : 1;
+#endif
+  return size;
+}
+
 #if DNNL_VERSION_MAJOR >= 3
 std::optional<std::string> layout_name(const dnnl::memory::desc& desc) {
   if (desc.get_format_kind() != dnnl::memory::format_kind::blocked) return std::nullopt;

@@ -41,10 +41,16 @@ dnnl::convolution_forward::primitive_desc convolution(const dnnl::engine& engine
                                                       const ConvolutionMemory& memory, const Conv2d& op);
 dnnl::inner_product_forward::primitive_desc inner_product(const dnnl::engine& engine,
                                                           const ConvolutionMemory& memory, const Linear& op);
+// src [R,I] times weight [I,O] plus bias [1,O].
+dnnl::matmul::primitive_desc matrix_product(const dnnl::engine& engine, const ConvolutionMemory& memory,
+                                            const Linear& op);
 
 // Everything that decides where a logical element lies in memory of this description, as text; nothing when
 // oneDNN keeps that to itself. Equal texts mean equal bytes for equal values.
 std::optional<std::string> layout_name(const dnnl::memory::desc& desc);
+
+// How many neighbours along `dimension` a blocked layout keeps together; 1 for plain ones.
+std::int64_t block_size(const dnnl::memory::desc& desc, int dimension);
 
 // Input `input` of a kernel, published as `published` says, in the layout that a primitive wants. Throws
 // Error(unsupported) when the layout has no name.
