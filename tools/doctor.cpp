@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <google/protobuf/stubs/common.h>
 #include <oneapi/dnnl/dnnl.h>
-#include <sched.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 #include <CLI/Version.hpp>
@@ -12,13 +11,12 @@
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "commands.h"
 #include "frcnn/error.h"
+#include "machine.h"
 #include "runtime/device.h"
 
 namespace frcnn {
@@ -36,78 +34,11 @@ struct Section {
   std::vector<std::string> meaning;  // plain sentences
 };
 
-// The first line of `file` that starts with `key`, without key and colon; empty if there is none.
-std::string line_of(const char* file, const std::string& key) {
-  std::ifstream in(file);
-  for (std::string line; std::getline(in, line);) {
-    if (line.rfind(key, 0) != 0) continue;
-    const std::size_t start = line.find_first_not_of(" \t:", key.size());
-    return start == std::string::npos ? "" : line.substr(start);
-  }
-  return "";
-}
-
-int usable_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-  return static_cast<int>(std::thread::hardware_concurrency());
-}
-
-std::string memory_text(const char* key) {
-  std::istringstream text(line_of("/proc/meminfo", key));
-  double kib = 0;
-  if (!(text >> kib)) return "unknown";
-  return fmt::format("{:.1f} GiB", kib / (1 << 20));
-}
-
 std::string memory_limit() {
   std::ifstream in("/sys/fs/cgroup/memory.max");
   double bytes = 0;
   if (!(in >> bytes)) return "none";
   return fmt::format("{:.1f} GiB", bytes / (1 << 30));
-}
-
-// What oneDNN sees matters more than what the processor has: a virtual machine may hide instructions.
-std::string dnnl_isa() {
-  switch (dnnl_get_effective_cpu_isa()) {
-    case dnnl_cpu_isa_sse41:
-      return "SSE4.1";
-    case dnnl_cpu_isa_avx:
-      return "AVX";
-    case dnnl_cpu_isa_avx2:
-      return "AVX2";
-    case dnnl_cpu_isa_avx512_core:
-      return "AVX-512";
-    case dnnl_cpu_isa_avx512_core_vnni:
-      return "AVX-512 with VNNI";
-    case dnnl_cpu_isa_avx512_core_bf16:
-      return "AVX-512 with bf16";
-    case dnnl_cpu_isa_avx512_core_amx:
-      return "AVX-512 with AMX";
-    default:
-      return "other";
-  }
-}
-
-std::string instruction_sets() {
-  std::string list;
-#if defined(__x86_64__)
-  const std::string flags = " " + line_of("/proc/cpuinfo", "flags") + " ";
-  const auto add = [&](bool has, const char* name) {
-    list += has ? (list.empty() ? "" : " ") + std::string(name) : "";
-  };
-  __builtin_cpu_init();
-  add(__builtin_cpu_supports("sse4.2") != 0, "sse4.2");
-  add(__builtin_cpu_supports("avx2") != 0, "avx2");
-  add(__builtin_cpu_supports("fma") != 0, "fma");
-  add(__builtin_cpu_supports("avx512f") != 0, "avx512f");
-  // The compilers' names for these came late, the kernel's flags have them.
-  add(flags.find(" avx512_bf16 ") != std::string::npos, "avx512_bf16");
-  add(flags.find(" avx512_fp16 ") != std::string::npos, "avx512_fp16");
-  add(flags.find(" amx_tile ") != std::string::npos, "amx");
-#endif
-  return list.empty() ? "none that matter here" : list;
 }
 
 Section machine_section() {
@@ -117,8 +48,7 @@ Section machine_section() {
     section.findings.push_back(
         {"system", fmt::format("{} {} {}", system.sysname, system.release, system.machine)});
   }
-  const std::string model = line_of("/proc/cpuinfo", "model name");
-  section.findings.push_back({"processor", model.empty() ? "unknown" : model});
+  section.findings.push_back({"processor", processor_name()});
   section.findings.push_back(
       {"cores", fmt::format("{} usable of {}", usable_cores(), sysconf(_SC_NPROCESSORS_CONF))});
   section.findings.push_back({"instructions", instruction_sets()});
@@ -155,7 +85,8 @@ std::string driver_text(const CudaFindings& cuda) {
 
 Section device_section() {
   Section section{"Devices", {}, {}};
-  section.findings.push_back({"cpu", fmt::format("ready, fp32, {} threads by default", usable_cores())});
+  const char* const precisions = fast_precision("cpu") == Precision::bf16 ? "fp32 and bf16" : "fp32";
+  section.findings.push_back({"cpu", fmt::format("ready, {}, {} threads by default", precisions, usable_cores())});
   const CudaFindings cuda = find_cuda();
   const std::string first = tried("cuda"), driver = driver_text(cuda);
   section.findings.push_back({"cuda", first});

@@ -58,6 +58,7 @@ int main(int argc, char** argv) {
   frcnn::add_export(app, action);
   frcnn::add_inspect(app, action);
   frcnn::add_eval(app, action);
+  frcnn::add_bench(app, action);
   frcnn::add_doctor(app, action);
 
   try {

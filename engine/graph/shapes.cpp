@@ -240,8 +240,16 @@ std::vector<TensorSpec> infer(const Op& op, std::span<const TensorSpec> in, std:
 }
 
 double flops(const Op& op, std::span<const TensorSpec> in, std::span<const TensorSpec> out) {
-  if (std::holds_alternative<Conv2d>(op) || std::holds_alternative<Linear>(op))
-    return 2.0 * static_cast<double>(out[0].shape.elements()) * static_cast<double>(in[1].shape.row());
+  const auto products = [&](double sums) { return 2.0 * sums * static_cast<double>(in[1].shape.row()); };
+  if (std::holds_alternative<Linear>(op)) return products(static_cast<double>(out[0].shape.elements()));
+  if (const auto* conv = std::get_if<Conv2d>(&op)) {
+    // Not from the output: what a pooling epilogue leaves out was computed all the same.
+    const Shape &src = in[0].shape, &weight = in[1].shape;
+    const auto size = [&](int direction) {
+      return (src[direction] + 2 * conv->pad - weight[direction + 1]) / conv->stride + 1;
+    };
+    return products(static_cast<double>(src[0]) * static_cast<double>(size(1) * size(2)) * static_cast<double>(weight[0]));
+  }
   return 0;
 }
 

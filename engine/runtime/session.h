@@ -118,6 +118,7 @@ class Session {
   const Weights& weights() const { return *weights_; }
   Device& device() const { return *device_; }
   std::mutex& mutex() { return mutex_; }
+  const Executable* latest() const { return cache_.empty() ? nullptr : cache_.front().second.get(); }   // asked for last
   std::size_t cached() const { return cache_.size(); }
   std::size_t arena_bytes() const { return options_.arena_bytes; }
 

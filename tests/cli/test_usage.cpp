@@ -13,7 +13,7 @@ using tool::run;
 
 namespace {
 
-const std::vector<std::string> commands{"detect", "run", "diff", "convert", "export", "inspect", "eval", "doctor"};
+const std::vector<std::string> commands{"detect", "run", "diff", "convert", "export", "inspect", "eval", "bench", "doctor"};
 
 bool starts_with(const std::string& text, const std::string& start) { return text.rfind(start, 0) == 0; }
 bool contains(const std::string& text, const std::string& part) {

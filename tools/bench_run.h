@@ -1,0 +1,53 @@
+// What `frcnn bench` measures. It reports nothing; bench.cpp does.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "detector/detector.h"
+#include "model_io/image_file.h"
+
+namespace frcnn {
+
+struct BenchRequest {
+  std::function<std::shared_ptr<const Model>()> load;  // timed, with the making of the first detector
+  DetectorOptions detector;
+  Image picture;  // every input is its upper left part
+  std::vector<std::pair<int, int>>
+      sizes;                        // height, width of the inputs, taken in turn; at most the picture's
+  int warmup = 3, iterations = 20;  // images of each session
+  int sessions = 1;                 // each in its own thread, sharing the model
+  bool per_layer = false;           // one more run of all iterations, timed node by node
+};
+
+struct BenchLayer {
+  std::string layer, op, stage, kernel;
+  double ms = 0;     // median
+  double flops = 0;  // a multiplication and an addition are two
+};
+
+struct BenchResult {
+  std::string device;
+  Precision precision = Precision::fp32;
+  double load_ms = 0, first_image_ms = 0;
+  std::vector<double> samples_ms;              // of every image of every session, without decoding a file
+  double wall_ms = 0;                          // from the first session's first sample to the last one's last
+  std::vector<BenchLayer> layers;              // per_layer
+  std::int64_t proposals = 0, detections = 0;  // of the first image
+  std::size_t arena_bytes = 0;                 // that the largest plan used of a session's arena
+  std::size_t reserved_bytes = 0;              // a session's arena: address space on the CPU, memory on a GPU
+  std::size_t packed_bytes = 0;                // weights in the layouts of the kernels
+  std::size_t peak_bytes = 0;                  // of the process, resident
+};
+
+BenchResult run_bench(const BenchRequest& request);
+
+// The q-th part of the samples is at most this: nearest rank. `samples` is not empty, q in (0,1].
+double quantile(std::vector<double> samples, double q);
+
+}  // namespace frcnn
