@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "frcnn/error.h"
+#include "model_io/json_error.h"
 #include "model_io/model_file.h"
 
 namespace frcnn {
@@ -392,7 +393,7 @@ Json parse_strictly(const std::string& json, const std::string& source) {
     throw Error(ErrorCode::bad_file, source + ": the model configuration " + problem.what);
   } catch (const Json::exception& error) {
     throw Error(ErrorCode::bad_file,
-                source + ": the model configuration is not JSON: " + printable(error.what()));
+                source + ": the model configuration is not JSON: " + json_problem(error, json));
   }
 }
 
@@ -482,8 +483,8 @@ std::string config_to_json(const ModelConfig& config) {
     return document.dump();
   } catch (const Problem& problem) {
     throw Error(ErrorCode::bad_model, "model configuration: " + std::string(key) + ": " + problem.what);
-  } catch (const Json::exception& error) {
-    throw Error(ErrorCode::bad_model, "model configuration: a name is not UTF-8: " + printable(error.what()));
+  } catch (const Json::exception&) {
+    throw Error(ErrorCode::bad_model, "model configuration: a name is not UTF-8");
   }
 }
 

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "frcnn/error.h"
+#include "model_io/json_error.h"
 #include "model_io/whole_file.h"
 
 namespace frcnn {
@@ -22,6 +23,10 @@ template <typename Number>
 void append_number(std::string& out, Number value) {
   if (!std::isfinite(value)) {                 // JSON has no such number; detectors refuse them earlier
     out += "null";
+    return;
+  }
+  if (value == 0 && std::signbit(value)) {     // "-0" would be read as an integer, which has no sign there
+    out += "-0.0";
     return;
   }
   char text[48];
@@ -119,7 +124,7 @@ Json parse(std::string_view text, const std::string& name) {
   try {
     return Json::parse(text.begin(), text.end());
   } catch (const Json::exception& error) {
-    fail(name, fmt::format("not valid JSON: {}", error.what()));
+    fail(name, "not JSON: " + json_problem(error, text));
   }
 }
 

@@ -147,10 +147,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool null() override { return wrong("null"); }
   bool boolean(bool) override { return wrong("a boolean"); }
   bool binary(binary_t&) override { return wrong("binary data"); }
-  bool parse_error(std::size_t position, const std::string&,
-                   const nlohmann::json::exception& error) override {
-    fail("the header is not JSON, at byte " + std::to_string(position) +
-         " of it: " + printable(error.what()));
+  bool parse_error(std::size_t position, const std::string&, const nlohmann::json::exception&) override {
+    fail("the header is not JSON from byte " + std::to_string(position) + " of it on");
   }
 
  private:
@@ -314,9 +312,8 @@ std::string make_header(const std::string& path, std::span<const StoredTensor> t
       throw Error(ErrorCode::invalid_argument,
                   path + ": a header of " + std::to_string(text.size()) + " bytes is too long");
     return text;
-  } catch (const nlohmann::json::exception& error) {
-    throw Error(ErrorCode::invalid_argument,
-                path + ": a name or a metadata value is not UTF-8: " + error.what());
+  } catch (const nlohmann::json::exception&) {
+    throw Error(ErrorCode::invalid_argument, path + ": a name or a metadata value is not UTF-8");
   }
 }
 
@@ -357,7 +354,8 @@ std::shared_ptr<const SafetensorsFile> SafetensorsFile::parse(std::span<const st
   std::memcpy(&header_bytes, bytes.data(), 8);
   if (header_bytes > max_header_bytes)
     fail("not a safetensors file: its header would have " + std::to_string(header_bytes) +
-         " bytes (at most " + std::to_string(max_header_bytes) + " are allowed)");
+         " bytes (at most " + std::to_string(max_header_bytes) +
+         " are allowed); `frcnn convert` reads other programs' files");
   if (header_bytes > bytes.size() - 8)
     fail("the header claims " + std::to_string(header_bytes) + " bytes, the file has " +
          std::to_string(bytes.size() - 8) + " after the length: truncated, or not a safetensors file");

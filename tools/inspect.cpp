@@ -1,5 +1,6 @@
 // `frcnn inspect`: what a model file holds, and what running it takes.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <charconv>
@@ -8,6 +9,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -50,6 +52,7 @@ struct Report {
   std::vector<LayerRow> layers;
   std::int64_t parameters = 0;  // of the whole file
   std::size_t weight_bytes = 0;
+  std::set<std::string> weight_types;  // "f16", ... of all tensors
   double flops = 0;
 };
 
@@ -129,6 +132,7 @@ Report examine(const Model& model, InputSize input) {
   for (const auto& [name, weight] : model.weights.all()) {
     report.parameters += weight.view.shape.elements();
     report.weight_bytes += weight.view.bytes();
+    report.weight_types.insert(std::string(name_of(weight.view.dtype)));
   }
   return report;
 }
@@ -188,8 +192,8 @@ void print_human(const InspectOptions& options, const Model& model, const Safete
       report.plan.activation_bytes == 0
           ? 0
           : static_cast<double>(report.plan.arena_bytes) / static_cast<double>(report.plan.activation_bytes);
-  fmt::print("\nParameters   {} ({:.1f} MiB in the file)\n", grouped(report.parameters),
-             mib(report.weight_bytes));
+  fmt::print("\nParameters   {} ({:.1f} MiB in the file, {})\n", grouped(report.parameters),
+             mib(report.weight_bytes), fmt::join(report.weight_types, " and "));
   fmt::print("Operations   {:.3f} GFLOP per image\n", report.flops / 1e9);
   fmt::print(
       "Memory       arena {:.1f} MiB for {:.1f} MiB of activations ({:.0f} %), {} buffers, largest workspace "
@@ -219,6 +223,7 @@ OrderedJson to_json(const InspectOptions& options, const Model& model, const Saf
   }
   json["parameters"] = report.parameters;
   json["weight_bytes"] = report.weight_bytes;
+  json["weight_types"] = report.weight_types;
   json["flops"] = report.flops;
   json["memory"] = {{"arena_bytes", report.plan.arena_bytes},
                     {"activation_bytes", report.plan.activation_bytes},

@@ -116,7 +116,8 @@ TEST_CASE("config: set_config refuses by name and changes nothing") {
 
 TEST_CASE("config: documents that are not configurations") {
   not_a_document("", "not JSON");
-  not_a_document("{", "not JSON");
+  not_a_document("{", "not JSON: the text ends");
+  not_a_document("{\n  \"a\": x}", "line 2, column 8 (byte 10)");
   not_a_document("[]", "not a JSON object");
   not_a_document("1", "not a JSON object");
   not_a_document("{}", "lacks the key 'format_version'");

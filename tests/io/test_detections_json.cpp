@@ -58,6 +58,7 @@ TEST_CASE("detections json: every float reads back bit for bit") {
     file.images[0].detections.push_back({"c", 1, any_float(random), box});
     proposals.proposals.push_back({any_float(random), box});
   }
+  file.images[0].detections[0].box[0] = -0.0f;
   const auto back = frcnn::detections_from_json(frcnn::detections_to_json(file), "x");
   REQUIRE(back.images.size() == 1);
   CHECK(back.images[0].scale == 1.0 / 3.0);
@@ -73,6 +74,7 @@ TEST_CASE("detections json: every float reads back bit for bit") {
     same = same && proposals_back[0].proposals[i].box == proposals.proposals[i].box;
   }
   CHECK(same);
+  CHECK(std::signbit(back.images[0].detections[0].box[0]));
   CHECK(frcnn::detections_to_json(back) == frcnn::detections_to_json(file));
 }
 
@@ -90,7 +92,10 @@ TEST_CASE("detections json: labelled sorts by score over classes and keeps ties 
 }
 
 TEST_CASE("detections json: errors name the place") {
-  CHECK(message_of("").find("f.json: not valid JSON") == 0);
+  CHECK(message_of("").find("f.json: not JSON: the text ends too early") == 0);
+  CHECK(message_of("{\n \"images\": [\n  {\"file\" 1}]}").find("line 3, column 11 (byte 26)") != std::string::npos);
+  CHECK(message_of("[1e999999]").find("too large") != std::string::npos);
+  CHECK(message_of("{,").find("json.exception") == std::string::npos);
   CHECK(message_of("[]").find("f.json: expected an object, found array") == 0);
   CHECK(message_of("{}") == "f.json: \"images\" is missing");
   CHECK(message_of(R"({"images":{}})") == "f.json: images: expected an array, found object");
@@ -104,6 +109,6 @@ TEST_CASE("detections json: errors name the place") {
   CHECK(message_of(R"({"images":[{"file":"a","width":-1,"detections":[]}]})").find("images[0].width: -1 is not a whole number") !=
         std::string::npos);
   CHECK(message_of(R"({"images":[{"file":"a","boxes":[[1,2,3,4]],"scores":[]}]})", true) == "f.json: images[0]: 1 boxes but 0 scores");
-  CHECK(message_of(std::string(200000, '[')).find("not valid JSON") != std::string::npos);
+  CHECK(message_of(std::string(200000, '[')).find("not JSON") != std::string::npos);
   CHECK(message_of(R"({"images":[{"file":"a","later":{"x":[1]},"detections":[{"label":"x","score":1,"box":[1,2,3,4]}]}]})") == "no error");
 }
