@@ -106,7 +106,7 @@ SchemeNames scheme_names(const std::vector<std::string>& tensors, const std::str
 
   const auto names = convolution_names(modules, prefix, source);
   for (const std::string& tensor : tensors) {
-    NamedTensor named{tensor, tensor};
+    TranslatedName named{tensor, tensor};
     if (out.scheme != NameScheme::caffe) {
       if (const auto number = module_number(tensor, prefix))
         named.name = names.at(*number) + std::string(ending(tensor));

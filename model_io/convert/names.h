@@ -12,14 +12,14 @@ namespace frcnn {
 // jwyang/faster-rcnn.pytorch's `RCNN_base.N`, `RCNN_rpn.RPN_Conv` and so on.
 enum class NameScheme : std::uint8_t { caffe, torchvision, jwyang };
 
-struct NamedTensor {
+struct TranslatedName {
   std::string source;   // "RCNN_base.0.weight"
   std::string name;     // "conv1_1.weight"
 };
 
 struct SchemeNames {
   NameScheme scheme = NameScheme::caffe;
-  std::vector<NamedTensor> tensors;   // in the order given
+  std::vector<TranslatedName> tensors;   // in the order given
 };
 
 // Finds the scheme by the names and translates all of them; names that are not in the table stay as they are. The
