@@ -6,8 +6,9 @@ namespace frcnn {
 
 std::string json_problem(const nlohmann::json::exception& error, std::string_view text) {
   const auto* parse = dynamic_cast<const nlohmann::json::parse_error*>(&error);
-  if (!parse) return "a number in it is too large for any type";   // all that the parser reports besides
-  if (parse->byte > text.size()) return "the text ends too early, after " + std::to_string(text.size()) + " bytes";
+  if (!parse) return "a number in it is too large for any type";  // all that the parser reports besides
+  if (parse->byte > text.size())
+    return "the text ends too early, after " + std::to_string(text.size()) + " bytes";
   const std::size_t at = std::max<std::size_t>(parse->byte, 1) - 1;
   const std::string_view before = text.substr(0, at);
   const auto lines = std::count(before.begin(), before.end(), '\n');

@@ -66,10 +66,11 @@ std::string summary(const ConversionResult& result, const std::string& destinati
     text += fmt::format("read {} ({})\n", source.file, source.format);
   text += fmt::format("wrote {}: ", destination);
   if (config.kind == ModelKind::detector) {
-    const auto first = config.classes.begin() + 1;   // behind the background
+    const auto first = config.classes.begin() + 1;  // behind the background
     const auto shown = std::min<std::ptrdiff_t>(config.classes.end() - first, 8);
     text += fmt::format("detector {}, {} classes ({}{})", config.name, config.classes.end() - first,
-                        fmt::join(first, first + shown, ", "), first + shown == config.classes.end() ? "" : ", ...");
+                        fmt::join(first, first + shown, ", "),
+                        first + shown == config.classes.end() ? "" : ", ...");
   } else {
     text += fmt::format("backbone {}, not a detector: it can start a training", config.name);
   }
@@ -136,10 +137,11 @@ void add_convert(CLI::App& app, Action& action) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("convert", "Make a model file from another program's weights");
   command
-      ->add_option("FILES", options->files,
-                   "SOURCE... MODEL: files to convert, then the model file to write. Sources are "
-                   "caffemodels (old V1 layers too), PyTorch checkpoints (.pth, .pt), safetensors, or model files "
-                   "of our own; later ones add to and replace earlier ones")
+      ->add_option(
+          "FILES", options->files,
+          "SOURCE... MODEL: files to convert, then the model file to write. Sources are "
+          "caffemodels (old V1 layers too), PyTorch checkpoints (.pth, .pt), safetensors, or model files "
+          "of our own; later ones add to and replace earlier ones")
       ->required()
       ->expected(2, -1)
       ->type_name("");
@@ -159,9 +161,10 @@ void add_convert(CLI::App& app, Action& action) {
       ->type_name("TYPE")
       ->check(CLI::IsMember({"fp32", "fp16", "bf16"}));
   command
-      ->add_option("--input", options->input,
-                   "Pixels that the source's network reads: caffe (blue, green, red in 0..255 minus the mean), or "
-                   "torchvision (red, green, blue in 0..1, normalised), which is folded into the first convolution")
+      ->add_option(
+          "--input", options->input,
+          "Pixels that the source's network reads: caffe (blue, green, red in 0..255 minus the mean), or "
+          "torchvision (red, green, blue in 0..1, normalised), which is folded into the first convolution")
       ->type_name("FORM")
       ->check(CLI::IsMember({"caffe", "torchvision"}));
   command
@@ -188,7 +191,8 @@ void add_convert(CLI::App& app, Action& action) {
       "only where all\n"
       "weights have a published model's shapes, and are then printed as assumed; otherwise the message tells "
       "what to give.\n"
-      "ImageNet files (convolutions and fc6, fc7) become a backbone model. Tensors of PyTorch files and safetensors are\n"
+      "ImageNet files (convolutions and fc6, fc7) become a backbone model. Tensors of PyTorch files and "
+      "safetensors are\n"
       "called as Caffe's layers (conv1_1.weight), as torchvision's VGG (features.0.weight) or as\n"
       "jwyang/faster-rcnn.pytorch's (RCNN_base.0.weight); nothing in a checkpoint is ever executed.\n\n"
       "Examples:\n"

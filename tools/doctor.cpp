@@ -5,6 +5,7 @@
 #include <oneapi/dnnl/dnnl.h>
 #include <sys/utsname.h>
 #include <unistd.h>
+#include <zip.h>
 #include <CLI/Version.hpp>
 
 #include <cstdint>
@@ -121,6 +122,7 @@ Section library_section() {
   section.findings.push_back(
       {"nlohmann-json", fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
                                     NLOHMANN_JSON_VERSION_PATCH)});
+  section.findings.push_back({"libzip", zip_libzip_version()});
   section.findings.push_back({"CLI11", CLI11_VERSION});
   section.findings.push_back({"image files", "stb_image: JPEG, PNG, BMP"});
   if (dnnl->major != DNNL_VERSION_MAJOR) {

@@ -33,7 +33,9 @@ int run(Options options) {
 void add_export(CLI::App& app, Action& action) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("export", "Write a model as Caffe's files, for other programs");
-  command->add_option("MODEL", options->export_to.model, "Model file (see `frcnn convert`)")->required()->type_name("");
+  command->add_option("MODEL", options->export_to.model, "Model file (see `frcnn convert`)")
+      ->required()
+      ->type_name("");
   command
       ->add_option("OUT", options->export_to.destination,
                    "The .caffemodel to write; the prototxt is written beside it")
@@ -47,7 +49,8 @@ void add_export(CLI::App& app, Action& action) {
       ->check(CLI::IsMember({"py-faster-rcnn", "opencv"}))
       ->capture_default_str();
   command->footer(
-      "Weights are written in single precision, bit for bit. `left out` lists the conventions that a Caffe network\n"
+      "Weights are written in single precision, bit for bit. `left out` lists the conventions that a Caffe "
+      "network\n"
       "has no place for, as --set of `frcnn convert` takes them.\n\n"
       "Example:\n"
       "  frcnn export weights/bccd_zf.safetensors out/bccd.caffemodel --form opencv");

@@ -29,8 +29,8 @@ constexpr std::uint32_t layer_field = 100, old_layer_field = 2, name_field = 1, 
 
 // ---- parameters ----
 
-// The number that was meant: the files are written as text, 0.3 is stored as the nearest float, and so is what a
-// double of ours was before it was exported.
+// The number that was meant: the files are written as text, 0.3 is stored as the nearest float, and so is
+// what a double of ours was before it was exported.
 double meant(float stored) {
   const std::string text = fmt::format("{}", stored);
   double value = stored;

@@ -230,8 +230,9 @@ class Reader {
     if (!layer.convolution) return;
     const CaffeConvolution& c = *layer.convolution;
     if (c.kernel[0] != 1 || c.kernel[1] != 1 || c.stride[0] != 1 || c.pad[0] != 0)
-      unsupported(layer, fmt::format("kernel {}x{}, stride {}, pad {}; the RPN's outputs are 1x1 convolutions",
-                                     c.kernel[0], c.kernel[1], c.stride[0], c.pad[0]));
+      unsupported(layer,
+                  fmt::format("kernel {}x{}, stride {}, pad {}; the RPN's outputs are 1x1 convolutions",
+                              c.kernel[0], c.kernel[1], c.stride[0], c.pad[0]));
   }
 
   void rpn(const CaffeLayer& scores) {
@@ -300,7 +301,8 @@ class Reader {
     if (!positive(p.scales) || !positive(p.ratios))
       fail(ErrorCode::bad_file, layer, "proposal_param must give scales and ratios, positive numbers");
     if (!(p.feat_stride > 0) || !(p.base_size > 0))
-      fail(ErrorCode::bad_file, layer, fmt::format("feat_stride {}, base_size {}", p.feat_stride, p.base_size));
+      fail(ErrorCode::bad_file, layer,
+           fmt::format("feat_stride {}, base_size {}", p.feat_stride, p.base_size));
     facts_.anchors = AnchorFacts{p.feat_stride, p.base_size, p.scales, p.ratios};
   }
 
@@ -347,8 +349,9 @@ class Reader {
       } else if (layer->type == "Power" && !relu) {
         const CaffePower p = layer->power.value_or(CaffePower{});
         if (p.power != 1 || p.shift != 0 || !(p.scale > 0))
-          unsupported(*layer, fmt::format("power {}, scale {}, shift {}; only a positive scale can stand in the head",
-                                          p.power, p.scale, p.shift));
+          unsupported(*layer,
+                      fmt::format("power {}, scale {}, shift {}; only a positive scale can stand in the head",
+                                  p.power, p.scale, p.shift));
         scale *= p.scale;
       } else if (layer->type == "ReLU" && !relu) {
         plain_relu(*layer);

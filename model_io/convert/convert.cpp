@@ -196,14 +196,15 @@ class Conversion {
   void fold() {
     if (!options_.input && scheme_ == NameScheme::torchvision)
       result_.assumed.push_back(
-          "the network reads blue, green, red in 0..255 minus the mean, as Caffe's; weights that torchvision trained "
+          "the network reads blue, green, red in 0..255 minus the mean, as Caffe's; weights that torchvision "
+          "trained "
           "read other pixels: --input torchvision folds those into the first convolution");
     if (options_.input != InputForm::torchvision) return;
     std::string first;
     for (const BackboneLayer& layer : config_.backbone)
       if (layer.kind == BackboneLayer::Kind::conv && first.empty()) first = layer.name;
     const auto weight = tensors_.find(first + ".weight");
-    if (weight == tensors_.end()) return;   // check_model names it
+    if (weight == tensors_.end()) return;  // check_model names it
     if (!foldable_.count(weight->second.file))
       throw Error(ErrorCode::invalid_argument,
                   fmt::format("{}: {} reads Caffe's pixels already; --input torchvision does not apply",
@@ -211,8 +212,9 @@ class Conversion {
     const TorchvisionInput input;
     fold_input(weight->second, input);
     config_.pixel_mean = input.pixel_mean;
-    result_.implied.push_back(fmt::format("pixel_mean={}: torchvision's, whose channel order and scale are folded into {}",
-                                          fmt::join(config_.pixel_mean, ","), first));
+    result_.implied.push_back(
+        fmt::format("pixel_mean={}: torchvision's, whose channel order and scale are folded into {}",
+                    fmt::join(config_.pixel_mean, ","), first));
   }
 
   double total_stride() const {
@@ -329,7 +331,7 @@ class Conversion {
   void conventions() {
     if (native_) return;
     if (!detector()) backbone_head();
-    if (options_.input == InputForm::torchvision) return;   // its mean is set
+    if (options_.input == InputForm::torchvision) return;  // its mean is set
     const std::string mean = fmt::format("pixel_mean={}", fmt::join(config_.pixel_mean, ","));
     if (prototxt_ || !nets_.empty()) {
       const std::string release = ": of the release that this network format belongs to";
@@ -337,8 +339,9 @@ class Conversion {
       if (detector()) result_.implied.push_back("image scale, proposal and detection thresholds" + release);
     } else if (jwyang()) {
       result_.implied.push_back(fmt::format("{}: {}'s", mean, program_of(scheme_)));
-      result_.implied.push_back(fmt::format("image scale, proposal and detection thresholds: {}'s, which are the release's",
-                                            program_of(scheme_)));
+      result_.implied.push_back(
+          fmt::format("image scale, proposal and detection thresholds: {}'s, which are the release's",
+                      program_of(scheme_)));
     } else if (published_ || !detector()) {
       assume(mean);
     } else {
@@ -346,8 +349,8 @@ class Conversion {
     }
   }
 
-  // A backbone has no head, but a configuration has a place for its conventions: those of the detectors that were
-  // published with this network, or the release's VGG.
+  // A backbone has no head, but a configuration has a place for its conventions: those of the detectors that
+  // were published with this network, or the release's VGG.
   void backbone_head() {
     const std::optional<ImpliedTopology> known = topology_of(shapes_);
     config_.feat_stride = total_stride();
@@ -356,9 +359,10 @@ class Conversion {
     config_.names.roi_pool = known->roi_pool;
     config_.pooled_h = config_.pooled_w = known->pooled;
     config_.dropout_test_scale = known->dropout_test_scale;
-    result_.assumed.push_back(fmt::format("roi_pool={}, pooled_h=pooled_w={}, dropout_test_scale={}: of the detectors "
-                                          "published with {}; the source has no head",
-                                          known->roi_pool, known->pooled, known->dropout_test_scale, known->name));
+    result_.assumed.push_back(
+        fmt::format("roi_pool={}, pooled_h=pooled_w={}, dropout_test_scale={}: of the detectors "
+                    "published with {}; the source has no head",
+                    known->roi_pool, known->pooled, known->dropout_test_scale, known->name));
   }
 
   void add(const Findings& findings) {
@@ -512,7 +516,8 @@ class Conversion {
       const DType dtype = bias ? DType::f32 : options_.dtype.value_or(own);
       ready.push_back(make_ready(tensor, dtype, options_.allow_nonfinite));
       stored.push_back(ready.back().stored);
-      result_.tensors.push_back({tensor.file, tensor.source_name, name, tensor.shape, tensor.source_dtype, dtype});
+      result_.tensors.push_back(
+          {tensor.file, tensor.source_name, name, tensor.shape, tensor.source_dtype, dtype});
       result_.parameters += static_cast<std::int64_t>(stored.back().bytes / size_of(dtype));
     }
     save_model(options_.destination, config_, stored);
@@ -528,11 +533,11 @@ class Conversion {
   bool native_ = false;  // config_ started as a model file's
   std::map<std::string, SourceTensor> tensors_;
   TensorShapes shapes_;
-  NameScheme scheme_ = NameScheme::caffe;      // PyTorch's, if any source has it
+  NameScheme scheme_ = NameScheme::caffe;  // PyTorch's, if any source has it
   std::string scheme_file_;
-  std::map<std::string, std::string> facts_;   // beside a checkpoint's weights
-  std::set<std::string> foldable_;             // files that may hold a network of torchvision's pixels
-  std::vector<NetFacts> nets_;  // of the caffemodels, in order
+  std::map<std::string, std::string> facts_;  // beside a checkpoint's weights
+  std::set<std::string> foldable_;            // files that may hold a network of torchvision's pixels
+  std::vector<NetFacts> nets_;                // of the caffemodels, in order
   std::optional<NetFacts> prototxt_;
   const NetFacts* topology_ = nullptr;  // the network that config_.backbone is of
   std::optional<ImpliedTopology> implied_;

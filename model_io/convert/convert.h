@@ -1,5 +1,5 @@
-// Makes a model file of other programs' weights: Caffe's, PyTorch's, or safetensors under the names of either, or our own
-// again.
+// Makes a model file of other programs' weights: Caffe's, PyTorch's, or safetensors under the names of
+// either, or our own again.
 #pragma once
 
 #include <cstdint>
@@ -13,17 +13,17 @@
 
 namespace frcnn {
 
-// What the source's first convolution reads. caffe: blue, green, red in 0..255 minus a mean. torchvision: red, green,
-// blue in 0..1, normalised; folded into the convolution (fold.h).
+// What the source's first convolution reads. caffe: blue, green, red in 0..255 minus a mean. torchvision:
+// red, green, blue in 0..1, normalised; folded into the convolution (fold.h).
 enum class InputForm : std::uint8_t { caffe, torchvision };
 
 struct ConvertOptions {
   std::vector<std::string>
       sources;  // formats are told from content; later files add to and replace earlier ones
   std::string destination;
-  std::string prototxt;        // empty: none. Overrides what the sources say or imply
-  std::string classes;         // "voc", "coco", or a file of one name per line; empty: not given
-  std::optional<DType> dtype;  // f32, f16 or bf16 of weights; nothing: as in the source. Biases are f32
+  std::string prototxt;            // empty: none. Overrides what the sources say or imply
+  std::string classes;             // "voc", "coco", or a file of one name per line; empty: not given
+  std::optional<DType> dtype;      // f32, f16 or bf16 of weights; nothing: as in the source. Biases are f32
   std::optional<InputForm> input;  // nothing: caffe, which is printed as assumed where names suggest a doubt
   std::vector<std::pair<std::string, std::string>>
       sets;  // set_config's key and value, applied last and in order

@@ -55,7 +55,8 @@ void append_as_f32(const StoredTensor& tensor, const Append& append) {
   std::vector<float> values(std::min(block, count));
   for (std::size_t at = 0; at < count; at += block) {
     const std::size_t n = std::min(block, count - at);
-    to_f32(static_cast<const std::byte*>(tensor.data) + at * size_of(tensor.dtype), tensor.dtype, n, values.data());
+    to_f32(static_cast<const std::byte*>(tensor.data) + at * size_of(tensor.dtype), tensor.dtype, n,
+           values.data());
     append(values.data(), n * sizeof(float));
   }
 }
@@ -106,9 +107,10 @@ NetBytes net_bytes(const frcnn_caffe::Net& net, const SafetensorsFile& file) {
     bytes.size += bytes.layers.back().size;
   }
   if (bytes.size > max_bytes)
-    throw Error(ErrorCode::unsupported,
-                fmt::format("{}: {} bytes as a Caffe model, which is one protocol buffer and holds at most {}",
-                            file.path(), bytes.size, max_bytes));
+    throw Error(
+        ErrorCode::unsupported,
+        fmt::format("{}: {} bytes as a Caffe model, which is one protocol buffer and holds at most {}",
+                    file.path(), bytes.size, max_bytes));
   return bytes;
 }
 
@@ -128,10 +130,11 @@ void append_net(const NetBytes& bytes, const Append& append) {
 // What converting the files without a word more would set otherwise.
 std::vector<std::string> left_out(const ModelConfig& config) {
   // The network itself says these.
-  static const std::set<std::string> held{"format_version", "kind", "name", "backbone", "names", "feat_stride",
-                                          "anchor_ratios", "anchor_scales", "roi_op", "roi_sampling_ratio",
-                                          "roi_aligned", "pooled_h", "pooled_w", "spatial_scale",
-                                          "dropout_test_scale", "classes"};
+  static const std::set<std::string> held{
+      "format_version", "kind",          "name",          "backbone",      "names",
+      "feat_stride",    "anchor_ratios", "anchor_scales", "roi_op",        "roi_sampling_ratio",
+      "roi_aligned",    "pooled_h",      "pooled_w",      "spatial_scale", "dropout_test_scale",
+      "classes"};
   using Json = nlohmann::ordered_json;
   const Json ours = Json::parse(config_to_json(config)), usual = Json::parse(config_to_json(ModelConfig{}));
   std::vector<std::string> out;
@@ -157,8 +160,10 @@ std::vector<std::string> remarks(const ModelConfig& config, CaffeForm form) {
   const auto floors = [](const BackboneLayer& layer) {
     return layer.kind == BackboneLayer::Kind::max_pool && layer.pool.rounding == Rounding::floor;
   };
-  if (form == CaffeForm::py_faster_rcnn && std::any_of(config.backbone.begin(), config.backbone.end(), floors))
-    out.push_back("pooling rounds down (round_mode: FLOOR), which Caffe knows only since 2018: the release rounds up");
+  if (form == CaffeForm::py_faster_rcnn &&
+      std::any_of(config.backbone.begin(), config.backbone.end(), floors))
+    out.push_back(
+        "pooling rounds down (round_mode: FLOOR), which Caffe knows only since 2018: the release rounds up");
   return out;
 }
 
@@ -168,9 +173,11 @@ std::string comment(const std::string& text) {
   return line + "\n";
 }
 
-std::string prototxt_text(const frcnn_caffe::Net& net, const ExportOptions& options, const ExportResult& result) {
+std::string prototxt_text(const frcnn_caffe::Net& net, const ExportOptions& options,
+                          const ExportResult& result) {
   frcnn_caffe::Net shown = net;
-  // fc6 and fc7 of a backbone have no place in its network; they are in the binary file for what starts from it.
+  // fc6 and fc7 of a backbone have no place in its network; they are in the binary file for what starts from
+  // it.
   auto& layers = *shown.mutable_layer();
   layers.erase(std::remove_if(layers.begin(), layers.end(),
                               [](const frcnn_caffe::Layer& layer) { return layer.bottom_size() == 0; }),
@@ -178,7 +185,8 @@ std::string prototxt_text(const frcnn_caffe::Net& net, const ExportOptions& opti
   std::string body;
   if (!google::protobuf::TextFormat::PrintToString(shown, &body))
     throw Error(ErrorCode::out_of_memory, options.destination + ": the prototxt cannot be printed");
-  std::string text = comment("The network of " + std::filesystem::path(options.destination).filename().string());
+  std::string text =
+      comment("The network of " + std::filesystem::path(options.destination).filename().string());
   if (!result.left_out.empty()) {
     text += comment("What a Caffe network cannot say:");
     for (const std::string& line : result.left_out) text += comment("  " + line);

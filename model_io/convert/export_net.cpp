@@ -17,7 +17,8 @@ using frcnn_caffe::Layer;
 
 std::uint32_t u32(std::int64_t value) { return static_cast<std::uint32_t>(value); }
 
-// A double that comes back when its float is read as the shortest text that names it (caffe_file.cpp, meant()).
+// A double that comes back when its float is read as the shortest text that names it (caffe_file.cpp,
+// meant()).
 bool survives_as_float(double value) {
   const std::string text = fmt::format("{}", static_cast<float>(value));
   double back = 0;
@@ -92,7 +93,8 @@ class NetWriter {
     add_free(name, "ReLU", {blob}, {blob});
   }
 
-  void convolution(const std::string& name, const std::string& bottom, const std::string& top, int stride, int pad) {
+  void convolution(const std::string& name, const std::string& bottom, const std::string& top, int stride,
+                   int pad) {
     const auto& dims = shape(name);
     auto& p = *add(name, "Convolution", {bottom}, {top}).mutable_convolution_param();
     p.set_num_output(u32(dims[0]));
@@ -109,7 +111,9 @@ class NetWriter {
   void inner_product(const std::string& name, const std::string& bottom) {
     std::vector<std::string> bottoms;
     if (!bottom.empty()) bottoms.push_back(bottom);
-    add(name, "InnerProduct", bottoms, {name}).mutable_inner_product_param()->set_num_output(u32(shape(name)[0]));
+    add(name, "InnerProduct", bottoms, {name})
+        .mutable_inner_product_param()
+        ->set_num_output(u32(shape(name)[0]));
   }
 
   std::string backbone() {
@@ -226,8 +230,8 @@ class NetWriter {
     if (opencv_) detections();
   }
 
-  // The release's ZF networks halve the activations when testing (scale_train: false). Where a dropout layer cannot
-  // say the factor, and in OpenCV, which ignores scale_train, a Power layer does.
+  // The release's ZF networks halve the activations when testing (scale_train: false). Where a dropout layer
+  // cannot say the factor, and in OpenCV, which ignores scale_train, a Power layer does.
   void dropout(char number, const std::string& blob) {
     const double scale = config_.dropout_test_scale;
     const double ratio = 1 - scale;

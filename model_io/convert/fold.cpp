@@ -40,8 +40,8 @@ void replace(SourceTensor& tensor, const std::vector<double>& values) {
 void fold_input(SourceTensor& weight, const TorchvisionInput& input) {
   if (weight.shape.size() != 4 || weight.shape[1] != 3)
     throw Error(ErrorCode::bad_model,
-                fmt::format("{}: {}: {}; a first convolution reads three channels, ?x3x?x?", weight.file, weight.name,
-                            fmt::join(weight.shape, "x")));
+                fmt::format("{}: {}: {}; a first convolution reads three channels, ?x3x?x?", weight.file,
+                            weight.name, fmt::join(weight.shape, "x")));
   const std::vector<double> rgb = values_of(weight);
   std::vector<double> bgr(rgb.size());
   const auto plane = static_cast<std::size_t>(weight.shape[2] * weight.shape[3]);

@@ -15,13 +15,14 @@ struct TorchvisionInput {
   std::array<double, 3> pixel_mean{103.53, 116.28, 123.675};
 };
 
-// A first convolution [O, 3, KH, KW] of that input becomes one of blue, green, red in 0..255 minus pixel_mean: channels
-// swap, and channel c's weights are divided by 255 std[c], in double and rounded once. Its bias stays, and so does what
-// zero padding means, the mean: the result is the same function, also at the border. The tensor becomes f32. Throws
-// Error(bad_model) naming it for another shape.
+// A first convolution [O, 3, KH, KW] of that input becomes one of blue, green, red in 0..255 minus
+// pixel_mean: channels swap, and channel c's weights are divided by 255 std[c], in double and rounded once.
+// Its bias stays, and so does what zero padding means, the mean: the result is the same function, also at the
+// border. The tensor becomes f32. Throws Error(bad_model) naming it for another shape.
 void fold_input(SourceTensor& weight, const TorchvisionInput& input);
 
-// Row r of a weight [R, ...] or bias [R] times factors[r % factors.size()], in double and rounded once. Becomes f32.
+// Row r of a weight [R, ...] or bias [R] times factors[r % factors.size()], in double and rounded once.
+// Becomes f32.
 void scale_rows(SourceTensor& tensor, std::span<const double> factors);
 
 }  // namespace frcnn

@@ -41,9 +41,10 @@ Findings jwyang_proposals(ModelConfig& config, const TensorShapes& shapes) {
     config.anchor_ratios = {0.5, 1, 2};
     config.anchor_scales = {8, 16, 32};
     if (outputs == 24) config.anchor_scales = {4, 8, 16, 32};
-    found.implied.push_back(fmt::format("anchor_scales={}: {}'s for {} anchors", fmt::join(config.anchor_scales, ","),
-                                        program, outputs / 2));
-    found.implied.push_back(fmt::format("anchor_ratios={}: {}'s", fmt::join(config.anchor_ratios, ","), program));
+    found.implied.push_back(fmt::format("anchor_scales={}: {}'s for {} anchors",
+                                        fmt::join(config.anchor_scales, ","), program, outputs / 2));
+    found.implied.push_back(
+        fmt::format("anchor_ratios={}: {}'s", fmt::join(config.anchor_ratios, ","), program));
   } else {
     found.missing = {"anchor_scales", "anchor_ratios"};
   }
@@ -76,8 +77,8 @@ void check_class_agnostic(const CheckpointFacts& facts, const TensorShapes& shap
   const std::int64_t boxes = outputs_of(shapes, "bbox_pred.weight");
   if (fact == facts.end() || boxes == 0 || (fact->second != "true" && fact->second != "false")) return;
   if ((fact->second == "true") == (boxes == 4)) return;
-  throw Error(ErrorCode::bad_model,
-              fmt::format("{}: class_agnostic is {}, but bbox_pred has {} outputs", file, fact->second, boxes));
+  throw Error(ErrorCode::bad_model, fmt::format("{}: class_agnostic is {}, but bbox_pred has {} outputs",
+                                                file, fact->second, boxes));
 }
 
 }  // namespace frcnn

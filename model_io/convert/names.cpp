@@ -32,10 +32,11 @@ constexpr Layer layers[]{
 
 struct Convolutions {
   NameScheme scheme;
-  std::string_view prefix;   // before the number of the module
+  std::string_view prefix;  // before the number of the module
 };
 
-constexpr Convolutions convolutions[]{{NameScheme::torchvision, "features."}, {NameScheme::jwyang, "RCNN_base."}};
+constexpr Convolutions convolutions[]{{NameScheme::torchvision, "features."},
+                                      {NameScheme::jwyang, "RCNN_base."}};
 
 // "features.10.weight" -> 10; nothing for other names.
 std::optional<int> module_number(std::string_view tensor, std::string_view prefix) {
@@ -58,10 +59,11 @@ std::map<int, std::string> convolution_names(const std::set<int>& modules, std::
                                              const std::string& source) {
   std::map<int, std::string> names;
   const auto refuse = [&](const std::string& what) {
-    throw Error(ErrorCode::unsupported,
-                fmt::format("{}: {}: the modules are not those of a plain VGG (convolution, ReLU, and pools between "
-                            "groups)",
-                            source, what));
+    throw Error(
+        ErrorCode::unsupported,
+        fmt::format("{}: {}: the modules are not those of a plain VGG (convolution, ReLU, and pools between "
+                    "groups)",
+                    source, what));
   };
   int last = -2, group = 1, place = 0;
   for (const int number : modules) {
@@ -93,7 +95,7 @@ SchemeNames scheme_names(const std::vector<std::string>& tensors, const std::str
     prefix = c.prefix;
     break;
   }
-  if (modules.empty())   // a head alone, or Caffe's names
+  if (modules.empty())  // a head alone, or Caffe's names
     for (const std::string& tensor : tensors)
       for (const Layer& layer : layers)
         if (tensor.starts_with(layer.theirs) && tensor.substr(layer.theirs.size()) == ending(tensor))
@@ -101,8 +103,9 @@ SchemeNames scheme_names(const std::vector<std::string>& tensors, const std::str
   if (!prefix.empty())
     for (const std::string& tensor : tensors)
       if (tensor.starts_with(prefix) && ending(tensor) == ".running_mean")
-        throw Error(ErrorCode::unsupported,
-                    fmt::format("{}: {}: networks with batch normalisation are not supported", source, tensor));
+        throw Error(
+            ErrorCode::unsupported,
+            fmt::format("{}: {}: networks with batch normalisation are not supported", source, tensor));
 
   const auto names = convolution_names(modules, prefix, source);
   for (const std::string& tensor : tensors) {

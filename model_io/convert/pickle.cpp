@@ -19,9 +19,9 @@ using Kind = PickleValue::Kind;
 // Far above what checkpoints hold; each bounds the memory that a byte of a hostile file can claim.
 constexpr std::size_t max_bytes = 16u << 20;
 constexpr std::size_t max_stack = 1u << 20, max_memo = 1u << 20, max_containers = 1u << 19;
-constexpr std::size_t max_elements = 2u << 20;   // in all containers together
+constexpr std::size_t max_elements = 2u << 20;  // in all containers together
 constexpr std::size_t max_tensors = 1u << 17;
-constexpr std::size_t max_marks = 256;           // open at the same time, so also how deep tuples nest
+constexpr std::size_t max_marks = 256;  // open at the same time, so also how deep tuples nest
 
 class Machine {
  public:
@@ -31,7 +31,7 @@ class Machine {
   }
 
   Pickle run() {
-    if (bytes_.size() > max_bytes) bytes_ = bytes_.first(max_bytes);   // STOP must come before that
+    if (bytes_.size() > max_bytes) bytes_ = bytes_.first(max_bytes);  // STOP must come before that
     while (step()) {
     }
     out_.root = pop();
@@ -107,14 +107,16 @@ class Machine {
     if (elements_ > max_elements) fail(fmt::format("more than {} elements in containers", max_elements));
   }
   Value container(Kind kind, std::vector<Value> items) {
-    if (out_.containers.size() == max_containers) fail(fmt::format("more than {} containers", max_containers));
+    if (out_.containers.size() == max_containers)
+      fail(fmt::format("more than {} containers", max_containers));
     if (kind == Kind::dict && items.size() % 2 != 0) fail("a key without a value");
     count_elements(items.size());
     out_.containers.push_back(std::move(items));
     return {kind, static_cast<std::uint32_t>(out_.containers.size() - 1), 0};
   }
   void extend(const Value& target, Kind kind, std::span<const Value> items) {
-    if (target.kind != kind) fail(fmt::format("adds to what is no {}", kind == Kind::dict ? "dictionary" : "list"));
+    if (target.kind != kind)
+      fail(fmt::format("adds to what is no {}", kind == Kind::dict ? "dictionary" : "list"));
     if (kind == Kind::dict && items.size() % 2 != 0) fail("a key without a value");
     count_elements(items.size());
     auto& into = out_.containers[target.index];
@@ -135,14 +137,16 @@ class Machine {
   // Python's integers have any length; what needs more than eight bytes is no size of anything.
   void long_integer(std::uint64_t bytes) {
     const auto part = take(bytes);
-    if (bytes > 8) return push({Kind::opaque, static_cast<std::uint32_t>(at_ - bytes), static_cast<std::int64_t>(bytes)});
-    std::uint64_t value = !part.empty() && static_cast<std::uint8_t>(part.back()) >= 0x80 ? ~std::uint64_t{0} : 0;
+    if (bytes > 8)
+      return push({Kind::opaque, static_cast<std::uint32_t>(at_ - bytes), static_cast<std::int64_t>(bytes)});
+    std::uint64_t value =
+        !part.empty() && static_cast<std::uint8_t>(part.back()) >= 0x80 ? ~std::uint64_t{0} : 0;
     for (std::size_t i = part.size(); i-- > 0;) value = value << 8 | static_cast<std::uint64_t>(part[i]);
     integer(static_cast<std::int64_t>(value));
   }
   void real() {
     std::uint64_t bits = 0;
-    for (const std::byte b : take(8)) bits = bits << 8 | static_cast<std::uint64_t>(b);   // big-endian
+    for (const std::byte b : take(8)) bits = bits << 8 | static_cast<std::uint64_t>(b);  // big-endian
     push({Kind::real, 0, static_cast<std::int64_t>(bits)});
   }
 
@@ -210,7 +214,7 @@ class Machine {
     if (args.size() == 1) {
       if (args[0].kind != Kind::list && args[0].kind != Kind::tuple) fail("OrderedDict of what is no list");
       const std::size_t pairs = out_.containers[args[0].index].size();
-      count_elements(pairs);   // the same list may be given again and again
+      count_elements(pairs);  // the same list may be given again and again
       for (const Value& pair : out_.containers[args[0].index]) {
         if ((pair.kind != Kind::list && pair.kind != Kind::tuple) || out_.containers[pair.index].size() != 2)
           fail("OrderedDict of what are no pairs");
@@ -226,13 +230,15 @@ class Machine {
     return value.number;
   }
 
-  // ('storage', type, key, location, elements), in files of the older form also a view: None or (key, offset, elements).
+  // ('storage', type, key, location, elements), in files of the older form also a view: None or (key, offset,
+  // elements).
   void persistent_id() {
     const Value id = pop();
     if (id.kind != Kind::tuple) fail("a persistent id that is no tuple");
     const std::vector<Value>& parts = out_.containers[id.index];
     if (parts.empty() || parts[0].kind != Kind::text || out_.text(parts[0]) != "storage")
-      refuse("a persistent id of something that is no storage (a whole module? save its state_dict() instead)");
+      refuse(
+          "a persistent id of something that is no storage (a whole module? save its state_dict() instead)");
     if (parts.size() < 5 || parts.size() > 6) fail(fmt::format("a storage's id with {} parts", parts.size()));
     if (parts[1].kind != Kind::global || unpack(parts[1].number).kind != TorchGlobal::Kind::storage)
       fail("a storage's id without a storage type");
@@ -248,7 +254,8 @@ class Machine {
       const auto& range = out_.containers[parts[5].index];
       storage.view_offset = whole(range[1], "a view's offset");
       storage.view_elements = whole(range[2], "a view's size");
-      if (storage.view_offset > storage.elements || storage.view_elements > storage.elements - storage.view_offset)
+      if (storage.view_offset > storage.elements ||
+          storage.view_elements > storage.elements - storage.view_offset)
         fail(fmt::format("a view of {} elements from {} in a storage of {}", storage.view_elements,
                          storage.view_offset, storage.elements));
     }
@@ -261,8 +268,8 @@ class Machine {
   Value tensor(TorchGlobal::Kind form, const std::vector<Value>& args) {
     const bool v3 = form == TorchGlobal::Kind::rebuild_tensor_v3;
     const bool fits = form == TorchGlobal::Kind::rebuild_tensor ? args.size() == 4
-                      : v3 ? args.size() == 7 || args.size() == 8
-                           : args.size() == 6 || args.size() == 7;
+                      : v3                                      ? args.size() == 7 || args.size() == 8
+                                                                : args.size() == 6 || args.size() == 7;
     if (!fits) fail(fmt::format("a tensor with {} arguments", args.size()));
     if (args[0].kind != Kind::storage) fail("a tensor without a storage");
     TorchTensor tensor;
@@ -278,7 +285,8 @@ class Machine {
     }
     tensor.offset = whole(args[1], "a tensor's offset");
     tensor.rank = dimensions(args[2], tensor.shape, "size");
-    if (dimensions(args[3], tensor.stride, "stride") != tensor.rank) fail("a tensor's sizes and strides differ in number");
+    if (dimensions(args[3], tensor.stride, "stride") != tensor.rank)
+      fail("a tensor's sizes and strides differ in number");
     place(tensor, storage);
     if (out_.tensors.size() == max_tensors) fail(fmt::format("more than {} tensors", max_tensors));
     out_.tensors.push_back(tensor);
@@ -287,7 +295,8 @@ class Machine {
 
   std::size_t dimensions(const Value& value, std::array<std::int64_t, TorchTensor::max_rank>& into,
                          const char* what) const {
-    if (value.kind != Kind::tuple && value.kind != Kind::list) fail(fmt::format("a tensor's {}s are no tuple", what));
+    if (value.kind != Kind::tuple && value.kind != Kind::list)
+      fail(fmt::format("a tensor's {}s are no tuple", what));
     const auto& items = out_.containers[value.index];
     if (items.size() > into.size())
       fail(fmt::format("a tensor of rank {}, at most {} is supported", items.size(), into.size()));
@@ -332,10 +341,11 @@ class Machine {
         return false;
       case 0x80: {
         const std::uint64_t protocol = little(1);
-        if (protocol < 2 || protocol > 5) refuse(fmt::format("pickle protocol {}; 2 to 5 are supported", protocol));
+        if (protocol < 2 || protocol > 5)
+          refuse(fmt::format("pickle protocol {}; 2 to 5 are supported", protocol));
         return true;
       }
-      case 0x95:   // a frame's length, which only helps readers of streams
+      case 0x95:  // a frame's length, which only helps readers of streams
         little(8);
         return true;
       case '(':
@@ -365,13 +375,13 @@ class Machine {
         return true;
       }
       case 'R':
-      case 0x81:   // NEWOBJ: calls a class
+      case 0x81:  // NEWOBJ: calls a class
         reduce();
         return true;
       case 'Q':
         persistent_id();
         return true;
-      case 'b':   // attributes of an OrderedDict, such as a state_dict's _metadata: not needed
+      case 'b':  // attributes of an OrderedDict, such as a state_dict's _metadata: not needed
         pop();
         if (top().kind != Kind::dict) refuse("sets the attributes of an object that is no dictionary");
         return true;
@@ -401,7 +411,7 @@ class Machine {
         return long_integer(little(4)), true;
       case 'G':
         return real(), true;
-      case 'U':   // the strings of Python 2, and bytes
+      case 'U':  // the strings of Python 2, and bytes
       case 'C':
       case 0x8c:
         return text(little(1)), true;
@@ -429,7 +439,7 @@ class Machine {
       case 't':
         return push(container(Kind::tuple, pop_mark())), true;
       case ']':
-      case 0x8f:   // sets are kept as lists
+      case 0x8f:  // sets are kept as lists
         return push(container(Kind::list, {})), true;
       case 'l':
       case 0x91:
@@ -493,7 +503,7 @@ class Machine {
   std::vector<Value> stack_;
   std::vector<std::size_t> marks_;
   std::vector<std::optional<Value>> memo_;
-  std::uint64_t memo_used_ = 0;   // MEMOIZE counts on from here
+  std::uint64_t memo_used_ = 0;  // MEMOIZE counts on from here
   std::size_t elements_ = 0;
   Pickle out_;
 };

@@ -1,6 +1,7 @@
-// A reader of Python's pickles that can make numbers, texts, containers and references to tensors, and nothing else.
-// A pickle is a program for a stack machine that may import and call what it likes; here every instruction and every name
-// outside a short list is refused where it stands. Nothing is imported, called or looked up.
+// A reader of Python's pickles that can make numbers, texts, containers and references to tensors, and
+// nothing else. A pickle is a program for a stack machine that may import and call what it likes; here every
+// instruction and every name outside a short list is refused where it stands. Nothing is imported, called or
+// looked up.
 #pragma once
 
 #include <array>
@@ -21,17 +22,17 @@ const char* name_of(TorchType type);
 struct TorchStorage {
   std::string_view key;
   TorchType type = TorchType::f32;
-  std::int64_t elements = 0;                      // of the stored array
-  std::int64_t view_offset = 0, view_elements = 0;   // the part that tensors see; the whole but in old files
+  std::int64_t elements = 0;                        // of the stored array
+  std::int64_t view_offset = 0, view_elements = 0;  // the part that tensors see; the whole but in old files
 };
 
-// What _rebuild_tensor was told, checked: sizes and strides are not negative, their rank is at most max_rank, and every
-// element lies inside the storage.
+// What _rebuild_tensor was told, checked: sizes and strides are not negative, their rank is at most max_rank,
+// and every element lies inside the storage.
 struct TorchTensor {
   static constexpr std::size_t max_rank = 8;
-  std::uint32_t storage = 0;                      // Pickle::storages
-  TorchType type = TorchType::f32;                // the storage's, unless that is untyped
-  std::int64_t offset = 0;                        // elements, within the stored array
+  std::uint32_t storage = 0;        // Pickle::storages
+  TorchType type = TorchType::f32;  // the storage's, unless that is untyped
+  std::int64_t offset = 0;          // elements, within the stored array
   std::size_t rank = 0;
   std::array<std::int64_t, max_rank> shape{}, stride{};
   std::int64_t elements = 0;
@@ -40,19 +41,30 @@ struct TorchTensor {
 struct PickleValue {
   // device, hooks and the like are opaque.
   enum class Kind : std::uint8_t {
-    none, boolean, integer, real, text, tuple, list, dict, global, storage, tensor, opaque
+    none,
+    boolean,
+    integer,
+    real,
+    text,
+    tuple,
+    list,
+    dict,
+    global,
+    storage,
+    tensor,
+    opaque
   };
   Kind kind = Kind::none;
-  std::uint32_t index = 0;                        // a text's place, or which container, storage or tensor
-  std::int64_t number = 0;                        // boolean, integer; a text's length; a real's bits
+  std::uint32_t index = 0;  // a text's place, or which container, storage or tensor
+  std::int64_t number = 0;  // boolean, integer; a text's length; a real's bits
 };
 
-// Values refer to each other by number, so a pickle may share and nest them, also in a circle: whoever walks down must
-// count.
+// Values refer to each other by number, so a pickle may share and nest them, also in a circle: whoever walks
+// down must count.
 struct Pickle {
   PickleValue root;
-  std::size_t bytes = 0;                          // of the pickle itself; more may follow it
-  std::vector<std::vector<PickleValue>> containers;   // of a dict: key, value, key, value ...
+  std::size_t bytes = 0;                             // of the pickle itself; more may follow it
+  std::vector<std::vector<PickleValue>> containers;  // of a dict: key, value, key, value ...
   std::vector<TorchStorage> storages;
   std::vector<TorchTensor> tensors;
   const char* text_begin = nullptr;
@@ -63,10 +75,10 @@ struct Pickle {
   const std::vector<PickleValue>& items(const PickleValue& v) const { return containers[v.index]; }
 };
 
-// The first pickle of `bytes`, which must outlive the result. Binary protocols 2 to 5. `where` stands in front of
-// messages, `base` is what byte numbers in them count from. Takes time in proportion to the bytes and at most about
-// 150 MB, mostly far less. Throws Error(bad_file) for damage and what exceeds the limits, Error(unsupported) that names
-// the instruction or the global for what is not on the list.
+// The first pickle of `bytes`, which must outlive the result. Binary protocols 2 to 5. `where` stands in
+// front of messages, `base` is what byte numbers in them count from. Takes time in proportion to the bytes
+// and at most about 150 MB, mostly far less. Throws Error(bad_file) for damage and what exceeds the limits,
+// Error(unsupported) that names the instruction or the global for what is not on the list.
 Pickle read_pickle(std::span<const std::byte> bytes, const std::string& where, std::size_t base = 0);
 
 }  // namespace frcnn

@@ -45,14 +45,22 @@ struct NamedOpcode {
 
 // Known instructions that are not on the machine's list.
 constexpr NamedOpcode refused[]{
-    {'i', "INST, which makes an object"},      {'o', "OBJ, which makes an object"},
-    {0x92, "NEWOBJ_EX, which makes an object"}, {0x82, "EXT1, which names a class"},
-    {0x83, "EXT2, which names a class"},       {0x84, "EXT4, which names a class"},
-    {'P', "PERSID of the text protocol"},      {'I', "INT of the text protocol"},
-    {'L', "LONG of the text protocol"},        {'F', "FLOAT of the text protocol"},
-    {'S', "STRING of the text protocol"},      {'V', "UNICODE of the text protocol"},
-    {'g', "GET of the text protocol"},         {'p', "PUT of the text protocol"},
-    {0x97, "NEXT_BUFFER"},                     {0x98, "READONLY_BUFFER"},
+    {'i', "INST, which makes an object"},
+    {'o', "OBJ, which makes an object"},
+    {0x92, "NEWOBJ_EX, which makes an object"},
+    {0x82, "EXT1, which names a class"},
+    {0x83, "EXT2, which names a class"},
+    {0x84, "EXT4, which names a class"},
+    {'P', "PERSID of the text protocol"},
+    {'I', "INT of the text protocol"},
+    {'L', "LONG of the text protocol"},
+    {'F', "FLOAT of the text protocol"},
+    {'S', "STRING of the text protocol"},
+    {'V', "UNICODE of the text protocol"},
+    {'g', "GET of the text protocol"},
+    {'p', "PUT of the text protocol"},
+    {0x97, "NEXT_BUFFER"},
+    {0x98, "READONLY_BUFFER"},
 };
 
 }  // namespace
@@ -93,12 +101,14 @@ std::optional<TorchGlobal> torch_global(std::string_view module, std::string_vie
 }
 
 std::string refused_global(std::string_view module, std::string_view name) {
-  std::string text = fmt::format("names {}, which no file of weights needs; nothing of it was imported or called",
-                                 printable(std::string(module) + "." + std::string(name)));
-  if (module.starts_with("torch.nn") || module.starts_with("torchvision.models") || module.starts_with("model.") ||
-      module == "__main__")
+  std::string text =
+      fmt::format("names {}, which no file of weights needs; nothing of it was imported or called",
+                  printable(std::string(module) + "." + std::string(name)));
+  if (module.starts_with("torch.nn") || module.starts_with("torchvision.models") ||
+      module.starts_with("model.") || module == "__main__")
     text += ". If this is a whole module, save its state_dict() instead";
-  if (module.starts_with("numpy")) text += ". Keep NumPy's values out of the checkpoint, or save its state_dict() alone";
+  if (module.starts_with("numpy"))
+    text += ". Keep NumPy's values out of the checkpoint, or save its state_dict() alone";
   return text;
 }
 

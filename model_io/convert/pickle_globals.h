@@ -11,10 +11,18 @@ namespace frcnn {
 
 struct TorchGlobal {
   enum class Kind : std::uint8_t {
-    ordered_dict, rebuild_tensor, rebuild_tensor_v2, rebuild_tensor_v3, rebuild_parameter, size, device, storage, dtype
+    ordered_dict,
+    rebuild_tensor,
+    rebuild_tensor_v2,
+    rebuild_tensor_v3,
+    rebuild_parameter,
+    size,
+    device,
+    storage,
+    dtype
   };
   Kind kind;
-  TorchType type = TorchType::f32;   // of storage and dtype
+  TorchType type = TorchType::f32;  // of storage and dtype
 };
 
 // Nothing for a name that is not on the list.

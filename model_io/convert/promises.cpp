@@ -32,7 +32,8 @@ std::string anchor_mismatch(const ModelConfig& config, const TensorShapes& shape
       scores->second[0] == static_cast<std::int64_t>(2 * anchors))
     return {};
   return fmt::format(
-      "\n  {} ratios x {} scales make {} anchors, rpn_cls_score has {} outputs for {} (anchor_scales, anchor_ratios)",
+      "\n  {} ratios x {} scales make {} anchors, rpn_cls_score has {} outputs for {} (anchor_scales, "
+      "anchor_ratios)",
       config.anchor_ratios.size(), config.anchor_scales.size(), anchors, scores->second[0],
       static_cast<double>(scores->second[0]) / 2.0);
 }

@@ -9,7 +9,8 @@
 
 namespace frcnn {
 
-// One line "\n  layer: ..." for each layer whose weights have other sizes than the network says; empty if all agree.
+// One line "\n  layer: ..." for each layer whose weights have other sizes than the network says; empty if all
+// agree.
 std::string broken_promises(const NetFacts& net, const TensorShapes& shapes);
 
 // The same where the anchors of the configuration and the RPN's outputs differ in number.

@@ -155,7 +155,8 @@ void translate_names(Source& source) {
   for (const SourceTensor& tensor : source.tensors) names.push_back(tensor.name);
   SchemeNames translated = scheme_names(names, source.path);
   source.scheme = translated.scheme;
-  for (std::size_t i = 0; i < names.size(); ++i) source.tensors[i].name = std::move(translated.tensors[i].name);
+  for (std::size_t i = 0; i < names.size(); ++i)
+    source.tensors[i].name = std::move(translated.tensors[i].name);
 }
 
 }  // namespace
@@ -164,7 +165,8 @@ Source read_source(const std::string& path) {
   Source source;
   source.path = path;
   const auto mapping = std::make_shared<const Mapping>(path);
-  const std::string_view bytes(reinterpret_cast<const char*>(mapping->bytes().data()), mapping->bytes().size());
+  const std::string_view bytes(reinterpret_cast<const char*>(mapping->bytes().data()),
+                               mapping->bytes().size());
   const bool safetensors = looks_like_safetensors(bytes);
   if (safetensors || looks_like_torch_file(mapping->bytes())) {
     if (safetensors)

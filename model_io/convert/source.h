@@ -29,18 +29,19 @@ struct SourceTensor {
 
 struct Source {
   std::string path;
-  // "caffemodel", "caffemodel (V1 layers)", "safetensors", "frcnn model", "PyTorch (zip)", "PyTorch (without zip)"
+  // "caffemodel", "caffemodel (V1 layers)", "safetensors", "frcnn model", "PyTorch (zip)", "PyTorch (without
+  // zip)"
   std::string format;
-  NameScheme scheme = NameScheme::caffe;       // of the names in the file
-  std::vector<SourceTensor> tensors;           // under our names
-  std::map<std::string, std::string> facts;    // what a checkpoint says beside its weights: "pooling_mode", ...
-  std::vector<std::string> ignored;            // what of it is no weight, one sentence each
-  std::optional<CaffeNet> net;        // caffemodel; its blobs are in `tensors`
-  std::optional<ModelConfig> config;  // our own model file
+  NameScheme scheme = NameScheme::caffe;     // of the names in the file
+  std::vector<SourceTensor> tensors;         // under our names
+  std::map<std::string, std::string> facts;  // what a checkpoint says beside its weights: "pooling_mode", ...
+  std::vector<std::string> ignored;          // what of it is no weight, one sentence each
+  std::optional<CaffeNet> net;               // caffemodel; its blobs are in `tensors`
+  std::optional<ModelConfig> config;         // our own model file
 };
 
-// Names are translated (names.h); values are as in the file. Throws Error(io), Error(bad_file), or Error(unsupported) for
-// a format that is known but not read; each names the file.
+// Names are translated (names.h); values are as in the file. Throws Error(io), Error(bad_file), or
+// Error(unsupported) for a format that is known but not read; each names the file.
 Source read_source(const std::string& path);
 
 }  // namespace frcnn

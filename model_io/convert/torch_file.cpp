@@ -21,16 +21,17 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
-constexpr int max_depth = 8;                       // of dictionaries around the state dict
-constexpr std::int64_t max_zip_version = 10;       // of PyTorch's own format versions
+constexpr int max_depth = 8;                  // of dictionaries around the state dict
+constexpr std::int64_t max_zip_version = 10;  // of PyTorch's own format versions
 constexpr std::int64_t legacy_version = 1001;
 // The integer 0x1950a86a20f9469cfc6c as a pickle's LONG1 holds it.
 constexpr std::string_view legacy_magic("\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 10);
 // Keys under which people keep a state dict, in order of preference.
-constexpr std::string_view known_keys[]{"model",  "state_dict", "model_state_dict", "model_state", "net",
-                                        "network", "weights",   "module",           "params"};
+constexpr std::string_view known_keys[]{"model",   "state_dict", "model_state_dict", "model_state", "net",
+                                        "network", "weights",    "module",           "params"};
 
-[[noreturn]] void bad(const std::string& source, const std::string& what, ErrorCode code = ErrorCode::bad_file) {
+[[noreturn]] void bad(const std::string& source, const std::string& what,
+                      ErrorCode code = ErrorCode::bad_file) {
   throw Error(code, source + ": " + what);
 }
 
@@ -61,12 +62,17 @@ std::optional<DType> weight_type(TorchType type) {
 class StateDict {
  public:
   // Copies of strided tensors are bounded by what the file holds, so that a byte cannot become a gigabyte.
-  StateDict(const Pickle& pickle, const std::string& source, std::size_t file_bytes, const FetchStorage& fetch)
-      : pickle_(pickle), source_(source), fetch_(fetch), allowed_((std::uint64_t{1} << 20) + 4 * file_bytes) {}
+  StateDict(const Pickle& pickle, const std::string& source, std::size_t file_bytes,
+            const FetchStorage& fetch)
+      : pickle_(pickle),
+        source_(source),
+        fetch_(fetch),
+        allowed_((std::uint64_t{1} << 20) + 4 * file_bytes) {}
 
   TorchFile read() {
     const PickleValue* dict = find(pickle_.root, 0);
-    if (!dict) bad(source_, "no state dict, a dictionary of named tensors: " + what_it_holds(), ErrorCode::bad_model);
+    if (!dict)
+      bad(source_, "no state dict, a dictionary of named tensors: " + what_it_holds(), ErrorCode::bad_model);
     check_storages();
     const auto& items = pickle_.items(*dict);
     for (std::size_t i = 0; i + 1 < items.size(); i += 2) take(items[i], items[i + 1]);
@@ -87,7 +93,8 @@ class StateDict {
   const PickleValue* find(const PickleValue& value, int depth) {
     if (!is_dict(value)) return nullptr;
     if (has_tensors(value)) return &value;
-    if (depth == max_depth) bad(source_, fmt::format("no state dict within {} nested dictionaries", max_depth));
+    if (depth == max_depth)
+      bad(source_, fmt::format("no state dict within {} nested dictionaries", max_depth));
     const auto& items = pickle_.items(value);
     const PickleValue* inner = nullptr;
     std::size_t chosen = std::size(known_keys);
@@ -138,15 +145,16 @@ class StateDict {
   }
 
   std::string what_it_holds() const {
-    const char* names[]{"None", "a truth", "a number", "a number", "a text", "a tuple", "a list", "",
-                        "a type", "a storage", "one tensor", "an object"};
+    const char* names[]{"None",   "a truth", "a number", "a number",  "a text",     "a tuple",
+                        "a list", "",        "a type",   "a storage", "one tensor", "an object"};
     if (!is_dict(pickle_.root))
       return fmt::format("the file holds {}", names[static_cast<std::size_t>(pickle_.root.kind)]);
     std::vector<std::string> keys;
     const auto& items = pickle_.items(pickle_.root);
     for (std::size_t i = 0; i + 1 < items.size() && keys.size() < 10; i += 2)
       if (items[i].kind == Kind::text) keys.push_back(printable(std::string(pickle_.text(items[i]))));
-    return fmt::format("the file's dictionary has the keys {}", keys.empty() ? "(none)" : fmt::to_string(fmt::join(keys, ", ")));
+    return fmt::format("the file's dictionary has the keys {}",
+                       keys.empty() ? "(none)" : fmt::to_string(fmt::join(keys, ", ")));
   }
 
   // Each mention of a storage tells its type and size anew.
@@ -170,7 +178,8 @@ class StateDict {
     }
     const TorchTensor& tensor = pickle_.tensors[value.index];
     const auto dtype = weight_type(tensor.type);
-    if (!dtype) return ignore(fmt::format("{}: {}, no floating-point weight", printable(name), name_of(tensor.type)));
+    if (!dtype)
+      return ignore(fmt::format("{}: {}, no floating-point weight", printable(name), name_of(tensor.type)));
     TorchFileTensor out;
     out.name = std::move(name);
     out.dtype = *dtype;
@@ -188,11 +197,12 @@ class StateDict {
     if (!packed) {
       const std::uint64_t left = allowed_ / unit;
       if (static_cast<std::uint64_t>(tensor.elements) > left)
-        bad(source_, fmt::format("{}: {} elements out of a storage of {}, more than the size of the file justifies",
-                                 printable(out.name), tensor.elements, storage.bytes.size() / unit));
+        bad(source_,
+            fmt::format("{}: {} elements out of a storage of {}, more than the size of the file justifies",
+                        printable(out.name), tensor.elements, storage.bytes.size() / unit));
       allowed_ -= static_cast<std::uint64_t>(tensor.elements) * unit;
     }
-    out.bytes = static_cast<std::size_t>(tensor.elements) * unit;   // in the file, or counted above
+    out.bytes = static_cast<std::size_t>(tensor.elements) * unit;  // in the file, or counted above
     if (packed) {
       out.data = begin;
       out.owner = storage.owner;
@@ -218,7 +228,7 @@ class StateDict {
     std::int64_t from = 0;
     for (std::int64_t i = 0; i < tensor.elements; ++i, dst += unit) {
       std::memcpy(dst, src + static_cast<std::size_t>(from) * unit, unit);
-      for (std::size_t d = tensor.rank; d-- > 0;) {   // count up, last dimension fastest
+      for (std::size_t d = tensor.rank; d-- > 0;) {  // count up, last dimension fastest
         from += tensor.stride[d];
         if (++at[d] < tensor.shape[d]) break;
         from -= tensor.stride[d] * tensor.shape[d];
@@ -238,14 +248,15 @@ class StateDict {
   const Pickle& pickle_;
   const std::string& source_;
   const FetchStorage& fetch_;
-  std::uint64_t allowed_;   // bytes that copies may still take
+  std::uint64_t allowed_;  // bytes that copies may still take
   TorchFile out_;
 };
 
 std::uint64_t bytes_of(const TorchStorage& storage, const std::string& source) {
   std::uint64_t bytes = 0;
   if (__builtin_mul_overflow(static_cast<std::uint64_t>(storage.elements), size_of(storage.type), &bytes))
-    bad(source, fmt::format("the storage {} claims {} elements", printable(std::string(storage.key)), storage.elements));
+    bad(source, fmt::format("the storage {} claims {} elements", printable(std::string(storage.key)),
+                            storage.elements));
   return bytes;
 }
 
@@ -257,7 +268,8 @@ bool ends_with(const std::string& name, std::string_view ending) {
 
 std::string_view as_text(const std::vector<std::byte>& bytes) {
   std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) text.remove_suffix(1);
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' '))
+    text.remove_suffix(1);
   return text;
 }
 
@@ -286,11 +298,14 @@ TorchFile read_zip(std::span<const std::byte> bytes, const std::string& source) 
   if (error != std::errc() || end != version.data() + version.size() || number < 1)
     bad(source, fmt::format("the version of the archive is {}", printable(version)));
   if (number > max_zip_version)
-    bad(source, fmt::format("version {} of PyTorch's archive format; at most {} is known", number, max_zip_version),
+    bad(source,
+        fmt::format("version {} of PyTorch's archive format; at most {} is known", number, max_zip_version),
         ErrorCode::unsupported);
   if (zip.has(folder + "byteorder")) {
     const std::string order = short_member(zip, folder + "byteorder", source);
-    if (order == "big") bad(source, "saved on a big-endian machine; save it again on a little-endian one", ErrorCode::unsupported);
+    if (order == "big")
+      bad(source, "saved on a big-endian machine; save it again on a little-endian one",
+          ErrorCode::unsupported);
     if (order != "little") bad(source, fmt::format("the byte order of the archive is {}", printable(order)));
   }
 
@@ -316,7 +331,8 @@ TorchFile read_zip(std::span<const std::byte> bytes, const std::string& source) 
 
 class LegacyReader {
  public:
-  LegacyReader(std::span<const std::byte> bytes, const std::string& source) : bytes_(bytes), source_(source) {}
+  LegacyReader(std::span<const std::byte> bytes, const std::string& source)
+      : bytes_(bytes), source_(source) {}
 
   TorchFile read() {
     check_magic();
@@ -331,8 +347,9 @@ class LegacyReader {
       if (found == places_.end())
         bad(source_, fmt::format("the storage {} is not in the file", printable(std::string(storage.key))));
       if (found->second.size() != bytes_of(storage, source_))
-        bad(source_, fmt::format("the storage {} has {} bytes, the pickle says {}", printable(std::string(storage.key)),
-                                 found->second.size(), bytes_of(storage, source_)));
+        bad(source_, fmt::format("the storage {} has {} bytes, the pickle says {}",
+                                 printable(std::string(storage.key)), found->second.size(),
+                                 bytes_of(storage, source_)));
       return StorageBytes{found->second, nullptr};
     };
     return StateDict(object, source_, bytes_.size(), fetch).read();
@@ -357,7 +374,8 @@ class LegacyReader {
     for (std::size_t i = 0; i + 1 < items.size(); i += 2)
       if (items[i].kind == Kind::text && system.text(items[i]) == "little_endian" &&
           (items[i + 1].kind != Kind::boolean || items[i + 1].number == 0))
-        bad(source_, "saved on a big-endian machine; save it again on a little-endian one", ErrorCode::unsupported);
+        bad(source_, "saved on a big-endian machine; save it again on a little-endian one",
+            ErrorCode::unsupported);
   }
 
   // Each storage: its number of elements in eight bytes, then the elements.
@@ -372,12 +390,13 @@ class LegacyReader {
       const auto found = named.find(name);
       if (found == named.end()) bad(source_, fmt::format("the storage {} belongs to no tensor", shown));
       const std::uint64_t wanted = bytes_of(*found->second, source_);
-      if (bytes_.size() - at_ < 8) bad(source_, fmt::format("byte {}: the file ends before the storage {}", at_, shown));
+      if (bytes_.size() - at_ < 8)
+        bad(source_, fmt::format("byte {}: the file ends before the storage {}", at_, shown));
       std::uint64_t elements = 0;
       std::memcpy(&elements, bytes_.data() + at_, 8);
       if (elements != static_cast<std::uint64_t>(found->second->elements))
-        bad(source_, fmt::format("byte {}: the storage {} has {} elements, the pickle says {}", at_, shown, elements,
-                                 found->second->elements));
+        bad(source_, fmt::format("byte {}: the storage {} has {} elements, the pickle says {}", at_, shown,
+                                 elements, found->second->elements));
       at_ += 8;
       if (wanted > bytes_.size() - at_)
         bad(source_, fmt::format("byte {}: the storage {} needs {} bytes, {} are left", at_, shown, wanted,
@@ -391,7 +410,7 @@ class LegacyReader {
   std::span<const std::byte> bytes_;
   const std::string& source_;
   std::size_t at_ = 0;
-  std::map<std::string_view, std::span<const std::byte>> places_;   // keys lie in the file's bytes
+  std::map<std::string_view, std::span<const std::byte>> places_;  // keys lie in the file's bytes
 };
 
 bool starts_with(std::span<const std::byte> bytes, std::string_view magic) {

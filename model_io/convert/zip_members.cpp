@@ -9,7 +9,7 @@
 namespace frcnn {
 namespace {
 
-constexpr std::uint64_t max_members = 1u << 17;   // a checkpoint has one for each tensor, and a few
+constexpr std::uint64_t max_members = 1u << 17;  // a checkpoint has one for each tensor, and a few
 constexpr std::uint32_t unix_type = 0170000, unix_link = 0120000, unix_folder = 0040000, unix_file = 0100000;
 
 std::string text_of(zip_error_t& error) { return zip_error_strerror(&error); }
@@ -62,7 +62,8 @@ ZipMembers::ZipMembers(std::span<const std::byte> bytes, const std::string& sour
   for (zip_uint64_t i = 0; i < static_cast<zip_uint64_t>(count); ++i) {
     zip_stat_t stat;
     zip_stat_init(&stat);
-    constexpr zip_uint64_t wanted = ZIP_STAT_NAME | ZIP_STAT_SIZE | ZIP_STAT_COMP_METHOD | ZIP_STAT_ENCRYPTION_METHOD;
+    constexpr zip_uint64_t wanted =
+        ZIP_STAT_NAME | ZIP_STAT_SIZE | ZIP_STAT_COMP_METHOD | ZIP_STAT_ENCRYPTION_METHOD;
     if (zip_stat_index(archive_->zip, i, ZIP_FL_ENC_RAW, &stat) != 0 || (stat.valid & wanted) != wanted)
       fail(fmt::format("member {} of the zip archive cannot be read", i));
     const std::string name = stat.name;
@@ -100,7 +101,8 @@ std::vector<std::string> ZipMembers::names() const {
 const ZipMembers::Member& ZipMembers::member(const std::string& name) const {
   const auto found = members_.find(name);
   if (found == members_.end())
-    throw Error(ErrorCode::bad_file, fmt::format("{}: the zip member {} is missing", source_, printable(name)));
+    throw Error(ErrorCode::bad_file,
+                fmt::format("{}: the zip member {} is missing", source_, printable(name)));
   return found->second;
 }
 
@@ -109,10 +111,11 @@ std::uint64_t ZipMembers::size_of(const std::string& name) const { return member
 std::shared_ptr<const std::vector<std::byte>> ZipMembers::read(const std::string& name) const {
   const Member& wanted = member(name);
   const auto data = std::make_shared<std::vector<std::byte>>(static_cast<std::size_t>(wanted.size));
-  const std::unique_ptr<zip_file_t, int (*)(zip_file_t*)> file(zip_fopen_index(archive_->zip, wanted.index, 0),
-                                                               &zip_fclose);
+  const std::unique_ptr<zip_file_t, int (*)(zip_file_t*)> file(
+      zip_fopen_index(archive_->zip, wanted.index, 0), &zip_fclose);
   const auto damaged = [&](const std::string& why) {
-    throw Error(ErrorCode::bad_file, fmt::format("{}: the zip member {} is damaged: {}", source_, printable(name), why));
+    throw Error(ErrorCode::bad_file,
+                fmt::format("{}: the zip member {} is damaged: {}", source_, printable(name), why));
   };
   if (!file) damaged(zip_strerror(archive_->zip));
   std::size_t at = 0;
@@ -122,7 +125,7 @@ std::shared_ptr<const std::vector<std::byte>> ZipMembers::read(const std::string
     if (got == 0) damaged(fmt::format("{} bytes of {}", at, data->size()));
     at += static_cast<std::size_t>(got);
   }
-  std::byte more;   // reading on to the end is what compares the checksum
+  std::byte more;  // reading on to the end is what compares the checksum
   const zip_int64_t end = zip_fread(file.get(), &more, 1);
   if (end < 0) damaged(zip_file_strerror(file.get()));
   if (end > 0) damaged("more bytes than it claims");

@@ -1,4 +1,5 @@
-// The members of a zip archive as torch.save writes them: stored, not compressed. libzip stays behind this header.
+// The members of a zip archive as torch.save writes them: stored, not compressed. libzip stays behind this
+// header.
 #pragma once
 
 #include <cstddef>
@@ -11,9 +12,10 @@
 
 namespace frcnn {
 
-// Checked whole when opened: no member may be compressed, encrypted, a link or a folder, twice there, or named by an
-// absolute path or one that climbs; together they may not claim more bytes than the archive has. Nothing is ever
-// extracted. Not for several threads at a time. Throws Error(bad_file) or Error(unsupported), with `source` in front.
+// Checked whole when opened: no member may be compressed, encrypted, a link or a folder, twice there, or
+// named by an absolute path or one that climbs; together they may not claim more bytes than the archive has.
+// Nothing is ever extracted. Not for several threads at a time. Throws Error(bad_file) or Error(unsupported),
+// with `source` in front.
 class ZipMembers {
  public:
   // `bytes` is the whole archive and must outlive the object.
@@ -22,9 +24,9 @@ class ZipMembers {
   ZipMembers(const ZipMembers&) = delete;
   ZipMembers& operator=(const ZipMembers&) = delete;
 
-  std::vector<std::string> names() const;                    // in alphabetical order
+  std::vector<std::string> names() const;  // in alphabetical order
   bool has(const std::string& name) const { return members_.count(name) != 0; }
-  std::uint64_t size_of(const std::string& name) const;      // Error(bad_file) if it is not there
+  std::uint64_t size_of(const std::string& name) const;  // Error(bad_file) if it is not there
   // The whole member, its checksum compared.
   std::shared_ptr<const std::vector<std::byte>> read(const std::string& name) const;
 

@@ -16,7 +16,9 @@ namespace {
 
 const std::string shipped = std::string(FRCNN_SOURCE_DIR) + "/weights/bccd_zf.safetensors";
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 }  // namespace
 
@@ -50,12 +52,13 @@ TEST_CASE("export: OpenCV runs the shipped detector's files", "[.long][long]") {
   REQUIRE(tool::run({"export", shipped, out, "--form", "opencv"}).code == 0);
   const std::string image = std::string(FRCNN_SOURCE_DIR) + "/weights/images/BloodImage_00031.jpg";
   REQUIRE(tool::run({"detect", shipped, image, "--dump", dump}).code == 0);
-  const std::string script = std::string(FRCNN_SOURCE_DIR) + "/tests/cli/opencv_net.py", list = folder / "list";
+  const std::string script = std::string(FRCNN_SOURCE_DIR) + "/tests/cli/opencv_net.py",
+                    list = folder / "list";
   bool ran = false;
   for (const char* python : {"python3", "/usr/bin/python3"}) {  // the first may not see Debian's modules
-    const std::string command = std::string(python) + " '" + script + "' '" + folder / "bccd.prototxt" + "' '" + out +
-                                "' '" + dump + "' conv5 rpn_cls_score rpn_bbox_pred rpn_cls_prob_reshape > '" + list +
-                                "'";
+    const std::string command = std::string(python) + " '" + script + "' '" + folder / "bccd.prototxt" +
+                                "' '" + out + "' '" + dump +
+                                "' conv5 rpn_cls_score rpn_bbox_pred rpn_cls_prob_reshape > '" + list + "'";
     const int status = std::system(command.c_str());
     const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     if (code == 77 || code == 127) continue;
@@ -82,5 +85,6 @@ TEST_CASE("export: OpenCV runs the shipped detector's files", "[.long][long]") {
   int detections = 0;
   CHECK(lines >> detections);
   CHECK(detections >= 20);
-  WARN("compared " << compared << " elements of " << tops << " layers with OpenCV; it found " << detections << " boxes");
+  WARN("compared " << compared << " elements of " << tops << " layers with OpenCV; it found " << detections
+                   << " boxes");
 }

@@ -1,6 +1,6 @@
-// Any bytes as a PyTorch checkpoint: an Error, or tensors that lie where they should. The mutator knows the format: it takes
-// an archive apart, changes the pickle instruction by instruction or the directory field by field, and puts it together
-// again with right checksums, so that damage reaches what lies behind them.
+// Any bytes as a PyTorch checkpoint: an Error, or tensors that lie where they should. The mutator knows the
+// format: it takes an archive apart, changes the pickle instruction by instruction or the directory field by
+// field, and puts it together again with right checksums, so that damage reaches what lies behind them.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -44,19 +44,41 @@ std::size_t length_of(const std::string& bytes, std::size_t at) {
   };
   const auto fixed = [&](std::size_t count) { return left < 1 + count ? std::size_t{1} : 1 + count; };
   switch (static_cast<unsigned char>(bytes[at])) {
-    case 0x80: case 'K': case 'q': case 'h': return fixed(1);
-    case 'M': return fixed(2);
-    case 'J': case 'r': case 'j': return fixed(4);
-    case 'G': case 0x95: return fixed(8);
-    case 0x8a: case 'U': case 'C': case 0x8c: return prefixed(1);
-    case 0x8b: case 'T': case 'B': case 'X': return prefixed(4);
-    case 0x8d: case 0x8e: case 0x96: return prefixed(8);
+    case 0x80:
+    case 'K':
+    case 'q':
+    case 'h':
+      return fixed(1);
+    case 'M':
+      return fixed(2);
+    case 'J':
+    case 'r':
+    case 'j':
+      return fixed(4);
+    case 'G':
+    case 0x95:
+      return fixed(8);
+    case 0x8a:
+    case 'U':
+    case 'C':
+    case 0x8c:
+      return prefixed(1);
+    case 0x8b:
+    case 'T':
+    case 'B':
+    case 'X':
+      return prefixed(4);
+    case 0x8d:
+    case 0x8e:
+    case 0x96:
+      return prefixed(8);
     case 'c': {
       const auto first = bytes.find('\n', at);
       const auto second = first == std::string::npos ? first : bytes.find('\n', first + 1);
       return second == std::string::npos ? 1 : second + 1 - at;
     }
-    default: return 1;
+    default:
+      return 1;
   }
 }
 
@@ -73,16 +95,70 @@ std::vector<Instruction> instructions(const std::string& bytes) {
 // The instructions that a reader may meet, good and bad, with arguments.
 const std::vector<std::string>& spare_instructions() {
   using namespace std::string_literals;
-  static const std::vector<std::string> list{
-      "("s, "."s, "0"s, "1"s, "2"s, "N"s, "\x88"s, "\x89"s, ")"s, "t"s, "\x85"s, "\x86"s, "\x87"s, "]"s, "a"s, "e"s, "l"s,
-      "}"s, "s"s, "u"s, "d"s, "\x8f"s, "\x90"s, "\x91"s, "R"s, "\x81"s, "b"s, "Q"s, "\x93"s, "\x94"s, "K\x06"s, "M\xff\xff"s,
-      "J\xff\xff\xff\xff"s, "\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f"s, "\x8a\x00"s, "\x8b\x01\x00\x00\x00\x80"s,
-      "G\x7f\xf0\x00\x00\x00\x00\x00\x00"s, "\x80\x04"s, "\x95\x00\x00\x00\x00\x00\x00\x00\x00"s, "h\x00"s, "j\x01\x00\x00\x00"s,
-      "q\x05"s, "r\x00\x01\x00\x00"s, "U\x01x"s, "C\x01x"s, "\x8c\x07storage"s, "X\x05\x00\x00\x00model"s,
-      "\x8d\x01\x00\x00\x00\x00\x00\x00\x00z"s, "ccollections\nOrderedDict\n"s, "ctorch._utils\n_rebuild_tensor\n"s,
-      "ctorch._utils\n_rebuild_tensor_v2\n"s, "ctorch._utils\n_rebuild_tensor_v3\n"s, "ctorch._utils\n_rebuild_parameter\n"s,
-      "ctorch\nSize\n"s, "ctorch\ndevice\n"s, "ctorch\nfloat32\n"s, "ctorch\nHalfStorage\n"s, "ctorch\nDoubleStorage\n"s,
-      "ctorch.storage\nUntypedStorage\n"s, "ctorch\nBFloat16Storage\n"s, "ctorch\nLongStorage\n"s, "cos\nsystem\n"s, "i"s, "o"s};
+  static const std::vector<std::string> list{"("s,
+                                             "."s,
+                                             "0"s,
+                                             "1"s,
+                                             "2"s,
+                                             "N"s,
+                                             "\x88"s,
+                                             "\x89"s,
+                                             ")"s,
+                                             "t"s,
+                                             "\x85"s,
+                                             "\x86"s,
+                                             "\x87"s,
+                                             "]"s,
+                                             "a"s,
+                                             "e"s,
+                                             "l"s,
+                                             "}"s,
+                                             "s"s,
+                                             "u"s,
+                                             "d"s,
+                                             "\x8f"s,
+                                             "\x90"s,
+                                             "\x91"s,
+                                             "R"s,
+                                             "\x81"s,
+                                             "b"s,
+                                             "Q"s,
+                                             "\x93"s,
+                                             "\x94"s,
+                                             "K\x06"s,
+                                             "M\xff\xff"s,
+                                             "J\xff\xff\xff\xff"s,
+                                             "\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f"s,
+                                             "\x8a\x00"s,
+                                             "\x8b\x01\x00\x00\x00\x80"s,
+                                             "G\x7f\xf0\x00\x00\x00\x00\x00\x00"s,
+                                             "\x80\x04"s,
+                                             "\x95\x00\x00\x00\x00\x00\x00\x00\x00"s,
+                                             "h\x00"s,
+                                             "j\x01\x00\x00\x00"s,
+                                             "q\x05"s,
+                                             "r\x00\x01\x00\x00"s,
+                                             "U\x01x"s,
+                                             "C\x01x"s,
+                                             "\x8c\x07storage"s,
+                                             "X\x05\x00\x00\x00model"s,
+                                             "\x8d\x01\x00\x00\x00\x00\x00\x00\x00z"s,
+                                             "ccollections\nOrderedDict\n"s,
+                                             "ctorch._utils\n_rebuild_tensor\n"s,
+                                             "ctorch._utils\n_rebuild_tensor_v2\n"s,
+                                             "ctorch._utils\n_rebuild_tensor_v3\n"s,
+                                             "ctorch._utils\n_rebuild_parameter\n"s,
+                                             "ctorch\nSize\n"s,
+                                             "ctorch\ndevice\n"s,
+                                             "ctorch\nfloat32\n"s,
+                                             "ctorch\nHalfStorage\n"s,
+                                             "ctorch\nDoubleStorage\n"s,
+                                             "ctorch.storage\nUntypedStorage\n"s,
+                                             "ctorch\nBFloat16Storage\n"s,
+                                             "ctorch\nLongStorage\n"s,
+                                             "cos\nsystem\n"s,
+                                             "i"s,
+                                             "o"s};
   return list;
 }
 
@@ -100,23 +176,42 @@ class Mutator {
 
   void archive(std::vector<ZipMember>& members) {
     if (members.empty()) return;
-    if (below(3) != 0) {   // mostly the pickle
+    if (below(3) != 0) {  // mostly the pickle
       for (ZipMember& m : members)
         if (m.name.ends_with("data.pkl")) m.data = pickle(m.data);
       return;
     }
     ZipMember& m = members[below(members.size())];
     switch (below(10)) {
-      case 0: m.name = mutate(m.name); break;
-      case 1: m.data = mutate(m.data); break;
-      case 2: m.mode = below(2) ? 0120777 : static_cast<std::uint32_t>(random_()) & 0177777; break;
-      case 3: m.method = static_cast<std::uint16_t>(below(2) ? 8 : random_()); break;
-      case 4: m.claimed = below(2) ? static_cast<std::int64_t>(below(64)) : 0xfffffff0; break;
-      case 5: m.stored = below(2) ? static_cast<std::int64_t>(below(64)) : 0xfffffff0; break;
-      case 6: m.offset = static_cast<std::int64_t>(below(256)); break;
-      case 7: m.wrong_checksum = true; break;
-      case 8: members.push_back(ZipMember(m)); break;
-      default: members.push_back({"archive/" + std::string(below(2) ? "byteorder" : "constants.pkl"), "big"});
+      case 0:
+        m.name = mutate(m.name);
+        break;
+      case 1:
+        m.data = mutate(m.data);
+        break;
+      case 2:
+        m.mode = below(2) ? 0120777 : static_cast<std::uint32_t>(random_()) & 0177777;
+        break;
+      case 3:
+        m.method = static_cast<std::uint16_t>(below(2) ? 8 : random_());
+        break;
+      case 4:
+        m.claimed = below(2) ? static_cast<std::int64_t>(below(64)) : 0xfffffff0;
+        break;
+      case 5:
+        m.stored = below(2) ? static_cast<std::int64_t>(below(64)) : 0xfffffff0;
+        break;
+      case 6:
+        m.offset = static_cast<std::int64_t>(below(256));
+        break;
+      case 7:
+        m.wrong_checksum = true;
+        break;
+      case 8:
+        members.push_back(ZipMember(m));
+        break;
+      default:
+        members.push_back({"archive/" + std::string(below(2) ? "byteorder" : "constants.pkl"), "big"});
     }
   }
 
@@ -135,12 +230,22 @@ class Mutator {
     const std::size_t at = below(list.size()), other = below(list.size());
     const auto place = list.begin() + static_cast<std::ptrdiff_t>(at);
     switch (below(7)) {
-      case 0: list.erase(place); break;
-      case 1: list.insert(place, Instruction(list[other])); break;
-      case 2: std::swap(list[at], list[other]); break;
-      case 3: list.insert(place, {spare_instructions()[below(spare_instructions().size())]}); break;
-      case 4: list[at] = {spare_instructions()[below(spare_instructions().size())]}; break;
-      case 5: {   // a run of them, elsewhere
+      case 0:
+        list.erase(place);
+        break;
+      case 1:
+        list.insert(place, Instruction(list[other]));
+        break;
+      case 2:
+        std::swap(list[at], list[other]);
+        break;
+      case 3:
+        list.insert(place, {spare_instructions()[below(spare_instructions().size())]});
+        break;
+      case 4:
+        list[at] = {spare_instructions()[below(spare_instructions().size())]};
+        break;
+      case 5: {  // a run of them, elsewhere
         const std::size_t end = std::min(at + 1 + below(16), list.size());
         const std::vector<Instruction> run(place, list.begin() + static_cast<std::ptrdiff_t>(end));
         list.insert(list.begin() + static_cast<std::ptrdiff_t>(other), run.begin(), run.end());
@@ -160,7 +265,8 @@ class Mutator {
 std::vector<ZipMember> members_of(const std::string& bytes) {
   std::vector<ZipMember> members;
   for (std::size_t at = 0; bytes.size() - at >= 30 && bytes.compare(at, 4, "PK\x03\x04") == 0;) {
-    const std::size_t size = little(bytes, at + 18, 4), name = little(bytes, at + 26, 2), extra = little(bytes, at + 28, 2);
+    const std::size_t size = little(bytes, at + 18, 4), name = little(bytes, at + 26, 2),
+                      extra = little(bytes, at + 28, 2);
     const std::size_t data = at + 30 + name + extra;
     if (data > bytes.size() || size > bytes.size() - data) break;
     members.push_back({bytes.substr(at + 30, name), bytes.substr(data, size)});
@@ -173,7 +279,8 @@ std::vector<ZipMember> members_of(const std::string& bytes) {
 
 }  // namespace
 
-extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t max_size, unsigned seed) {
+extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t max_size,
+                                               unsigned seed) {
   Mutator mutator(seed);
   if (seed % 5 == 0) return LLVMFuzzerMutate(data, size, max_size);
   const std::string bytes(reinterpret_cast<const char*>(data), size);
@@ -183,7 +290,7 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t s
     mutator.archive(members);
     out = frcnn::test::zip_bytes(members);
   } else {
-    out = mutator.pickle(bytes);   // the older form: pickles, then numbers that look like instructions
+    out = mutator.pickle(bytes);  // the older form: pickles, then numbers that look like instructions
   }
   if (out.size() > max_size) return LLVMFuzzerMutate(data, size, max_size);
   std::memcpy(data, out.data(), out.size());
@@ -201,7 +308,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       std::size_t wanted = frcnn::size_of(tensor.dtype);
       for (const std::int64_t d : tensor.shape) wanted *= static_cast<std::size_t>(d);
       if (tensor.bytes != wanted) std::abort();
-      for (std::size_t i = 0; i < tensor.bytes; ++i) touched += static_cast<const std::uint8_t*>(tensor.data)[i];
+      for (std::size_t i = 0; i < tensor.bytes; ++i)
+        touched += static_cast<const std::uint8_t*>(tensor.data)[i];
       names.push_back(tensor.name);
     }
     if (touched == ~0u) std::abort();

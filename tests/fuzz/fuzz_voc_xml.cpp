@@ -1,5 +1,5 @@
-// Any bytes as a VOC annotation. With a NUL byte among them, what stands before it is the list of images of a data set on
-// disk, and what follows the annotation of image `a`.
+// Any bytes as a VOC annotation. With a NUL byte among them, what stands before it is the list of images of a
+// data set on disk, and what follows the annotation of image `a`.
 #include <unistd.h>
 
 #include <cstddef>

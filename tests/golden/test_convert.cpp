@@ -182,7 +182,7 @@ TEST_CASE("golden: PyTorch files hold the same tensors") {
       INFO(entry.path().string());
       // With the prototxt, and as the names alone say.
       for (const bool prototxt : {true, false}) {
-        if (!jwyang && prototxt) continue;   // convolutions alone
+        if (!jwyang && prototxt) continue;  // convolutions alone
         std::vector<std::pair<std::string, std::string>> sets;
         if (!prototxt && name == "jwyang.safetensors") sets = {{"roi_op", "pool"}};
         const ConversionResult result =

@@ -23,16 +23,29 @@ using test::WireTensor;
 namespace {
 
 void add(std::vector<WireTensor>& tensors, const std::string& layer, const std::vector<std::int64_t>& shape) {
-  tensors.push_back({layer + ".weight", shape, {}, "", "FloatStorage", 0, -1,
+  tensors.push_back({layer + ".weight",
+                     shape,
+                     {},
+                     "",
+                     "FloatStorage",
+                     0,
+                     -1,
                      bytes_of(numbers(test::product(shape), test::CaffeModel::seed(layer)))});
-  tensors.push_back({layer + ".bias", {shape[0]}, {}, "", "FloatStorage", 0, -1,
-                     bytes_of(numbers(static_cast<std::size_t>(shape[0]), test::CaffeModel::seed(layer) + 1))});
+  tensors.push_back(
+      {layer + ".bias",
+       {shape[0]},
+       {},
+       "",
+       "FloatStorage",
+       0,
+       -1,
+       bytes_of(numbers(static_cast<std::size_t>(shape[0]), test::CaffeModel::seed(layer) + 1))});
 }
 
 struct Form {
   std::int64_t anchors = 9, classes = 3;
   bool agnostic = false;
-  std::string pooling_mode = "pool";   // empty: not recorded
+  std::string pooling_mode = "pool";  // empty: not recorded
 };
 
 // Two groups of one convolution each stand for VGG.
@@ -100,7 +113,8 @@ std::vector<double> convolve(const std::vector<float>& weight, const std::vector
           for (int ky = -1; ky <= 1; ++ky)
             for (int kx = -1; kx <= 1; ++kx) {
               if (y + ky < 0 || y + ky >= h || x + kx < 0 || x + kx >= w) continue;
-              const std::size_t tap = (o * 3 + static_cast<std::size_t>(c)) * 9 + static_cast<std::size_t>((ky + 1) * 3 + kx + 1);
+              const std::size_t tap =
+                  (o * 3 + static_cast<std::size_t>(c)) * 9 + static_cast<std::size_t>((ky + 1) * 3 + kx + 1);
               sum += weight[tap] * image[static_cast<std::size_t>((c * h + y + ky) * w + x + kx)];
             }
         out.push_back(sum);
@@ -119,7 +133,8 @@ TEST_CASE("convert: a checkpoint of jwyang's brings its conventions") {
       CHECK(result.sources.at(0).format == "PyTorch (zip)");
       const ModelConfig& config = result.config;
       CHECK(config.kind == ModelKind::detector);
-      CHECK(config.anchor_scales == (anchors == 9 ? std::vector<double>{8, 16, 32} : std::vector<double>{4, 8, 16, 32}));
+      CHECK(config.anchor_scales ==
+            (anchors == 9 ? std::vector<double>{8, 16, 32} : std::vector<double>{4, 8, 16, 32}));
       CHECK(config.rpn_min_size == 0);
       CHECK(config.roi_op == RoiOp::pool);
       CHECK(config.pooled_h == 7);
@@ -131,7 +146,8 @@ TEST_CASE("convert: a checkpoint of jwyang's brings its conventions") {
       const auto model = w.model();
       CHECK(values(*model, "fc7.bias") == numbers(8, test::CaffeModel::seed("RCNN_top.3") + 1));
       const std::int64_t outputs = agnostic ? 4 : 12;
-      std::vector<float> wanted = numbers(static_cast<std::size_t>(outputs) * 8, test::CaffeModel::seed("RCNN_bbox_pred"));
+      std::vector<float> wanted =
+          numbers(static_cast<std::size_t>(outputs) * 8, test::CaffeModel::seed("RCNN_bbox_pred"));
       for (std::size_t i = 0; i < wanted.size(); ++i)
         wanted[i] = static_cast<float>(static_cast<double>(wanted[i]) * (i / 8 % 4 < 2 ? 0.1 : 0.2));
       CHECK(values(*model, "bbox_pred.weight") == wanted);
@@ -173,8 +189,8 @@ TEST_CASE("convert: what a checkpoint says of itself is compared") {
 TEST_CASE("convert: with a prototxt a checkpoint is the network of that text, under its names") {
   const auto conv = [](const std::string& name, const std::string& bottom, int out, int kernel, int pad) {
     return "layer { name: '" + name + "' type: 'Convolution' bottom: '" + bottom + "' top: '" + name +
-           "' convolution_param { num_output: " + std::to_string(out) + " kernel_size: " + std::to_string(kernel) +
-           " pad: " + std::to_string(pad) + " } }\n";
+           "' convolution_param { num_output: " + std::to_string(out) +
+           " kernel_size: " + std::to_string(kernel) + " pad: " + std::to_string(pad) + " } }\n";
   };
   const auto relu = [](const std::string& blob) {
     return "layer { name: 'relu_" + blob + "' type: 'ReLU' bottom: '" + blob + "' top: '" + blob + "' }\n";
@@ -185,14 +201,20 @@ TEST_CASE("convert: with a prototxt a checkpoint is the network of that text, un
   };
   std::string text = "name: 'small' input: 'data' input: 'im_info'\n";
   text += conv("first", "data", 4, 3, 1) + relu("first");
-  text += "layer { name: 'pool' type: 'Pooling' bottom: 'first' top: 'pool' pooling_param { kernel_size: 2 stride: 2 } }\n";
+  text +=
+      "layer { name: 'pool' type: 'Pooling' bottom: 'first' top: 'pool' pooling_param { kernel_size: 2 "
+      "stride: 2 } }\n";
   text += conv("second", "pool", 5, 3, 1) + relu("second");
   text += conv("window", "second", 6, 3, 1) + relu("window");
   text += conv("rpn_cls_score", "window", 18, 1, 0) + conv("rpn_bbox_pred", "window", 36, 1, 0);
-  text += "layer { name: 'proposal' type: 'Python' top: 'rois' bottom: 'im_info' python_param { layer: 'ProposalLayer' "
-          "param_str: \"'feat_stride': 2\" } }\n";
-  text += "layer { name: 'p' type: 'ROIPooling' bottom: 'second' bottom: 'rois' top: 'p' roi_pooling_param { pooled_w: 7 "
-          "pooled_h: 7 spatial_scale: 0.5 } }\n";
+  text +=
+      "layer { name: 'proposal' type: 'Python' top: 'rois' bottom: 'im_info' python_param { layer: "
+      "'ProposalLayer' "
+      "param_str: \"'feat_stride': 2\" } }\n";
+  text +=
+      "layer { name: 'p' type: 'ROIPooling' bottom: 'second' bottom: 'rois' top: 'p' roi_pooling_param { "
+      "pooled_w: 7 "
+      "pooled_h: 7 spatial_scale: 0.5 } }\n";
   text += fc("fc6", "p", 8) + relu("fc6") + fc("fc7", "fc6", 8) + relu("fc7") + fc("cls_score", "fc7", 3) +
           fc("bbox_pred", "fc7", 12);
   Workshop w(jwyang({9, 3, false, "align"}));
@@ -212,7 +234,8 @@ TEST_CASE("convert: with a prototxt a checkpoint is the network of that text, un
 TEST_CASE("convert: torchvision's pixels are folded into the first convolution") {
   const int h = 5, w_ = 4;
   std::vector<double> rgb, normalised, bgr;
-  for (const float v : numbers(static_cast<std::size_t>(3 * h * w_), 5)) rgb.push_back(std::round(127.5 * (v + 1)));
+  for (const float v : numbers(static_cast<std::size_t>(3 * h * w_), 5))
+    rgb.push_back(std::round(127.5 * (v + 1)));
   const TorchvisionInput input;
   const auto plane = static_cast<std::size_t>(h * w_);
   for (std::size_t i = 0; i < rgb.size(); ++i)
@@ -221,7 +244,8 @@ TEST_CASE("convert: torchvision's pixels are folded into the first convolution")
   const ConversionResult plain = w.convert();
   CHECK(any_holds(plain.assumed, "--input torchvision"));
   CHECK(any_holds(plain.assumed, "pixel_mean=102.9801"));
-  const std::vector<float> weight = values(*w.model(), "conv1_1.weight"), bias = values(*w.model(), "conv1_1.bias");
+  const std::vector<float> weight = values(*w.model(), "conv1_1.weight"),
+                           bias = values(*w.model(), "conv1_1.bias");
   CHECK(weight == numbers(4 * 27, test::CaffeModel::seed("features.0")));
 
   w.options.input = InputForm::torchvision;
@@ -231,7 +255,8 @@ TEST_CASE("convert: torchvision's pixels are folded into the first convolution")
   CHECK(values(*w.model(), "conv1_1.bias") == bias);
   CHECK(values(*w.model(), "conv2_1.weight") == numbers(5 * 36, test::CaffeModel::seed("features.3")));
   for (std::size_t c = 0; c < 3; ++c)
-    for (std::size_t i = 0; i < plane; ++i) bgr.push_back(rgb[(2 - c) * plane + i] - folded.config.pixel_mean[c]);
+    for (std::size_t i = 0; i < plane; ++i)
+      bgr.push_back(rgb[(2 - c) * plane + i] - folded.config.pixel_mean[c]);
   const auto theirs = convolve(weight, bias, normalised, h, w_);
   const auto ours = convolve(values(*w.model(), "conv1_1.weight"), bias, bgr, h, w_);
   for (std::size_t i = 0; i < theirs.size(); ++i) CHECK(ours[i] == Approx(theirs[i]).margin(1e-5));
@@ -272,10 +297,11 @@ TEST_CASE("convert: safetensors under PyTorch's names, and classifiers of torchv
     return StoredTensor{name, DType::f32, shape, data.data(), test::product(shape) * sizeof(float)};
   };
   const std::vector<StoredTensor> tensors{
-      tensor("features.0.weight", {4, 3, 3, 3}), tensor("features.0.bias", {4}), tensor("features.3.weight", {4, 4, 3, 3}),
-      tensor("features.3.bias", {4}), tensor("classifier.0.weight", {2, 16}), tensor("classifier.0.bias", {2}),
-      tensor("classifier.3.weight", {2, 2}), tensor("classifier.3.bias", {2}), tensor("classifier.6.weight", {5, 2}),
-      tensor("classifier.6.bias", {5})};
+      tensor("features.0.weight", {4, 3, 3, 3}), tensor("features.0.bias", {4}),
+      tensor("features.3.weight", {4, 4, 3, 3}), tensor("features.3.bias", {4}),
+      tensor("classifier.0.weight", {2, 16}),    tensor("classifier.0.bias", {2}),
+      tensor("classifier.3.weight", {2, 2}),     tensor("classifier.3.bias", {2}),
+      tensor("classifier.6.weight", {5, 2}),     tensor("classifier.6.bias", {5})};
   write_safetensors(w.options.sources[0], tensors, {});
   const ConversionResult result = w.convert();
   CHECK(result.config.kind == ModelKind::backbone);

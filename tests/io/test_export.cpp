@@ -82,8 +82,8 @@ TEST_CASE("export: conventions that a network cannot hold are listed as --set ta
   for (const CaffeForm form : forms) {
     RoundTrip trip;
     const ExportResult result = trip.exported(config, small_models::weights(), form);
-    for (const char* line : {"pixel_mean=1.5,2.0,3.0", "short_side=300", "anchor_rule=paper", "suppress=at_or_above",
-                             "keep_ties=false"})
+    for (const char* line : {"pixel_mean=1.5,2.0,3.0", "short_side=300", "anchor_rule=paper",
+                             "suppress=at_or_above", "keep_ties=false"})
       CHECK(any_holds(result.left_out, line));
     CHECK_FALSE(any_holds(result.left_out, "long_side"));
     CHECK((scratch::read(trip.prototxt).find("short_side=300") != std::string::npos));
@@ -171,13 +171,19 @@ TEST_CASE("export: what Caffe has no layer for is refused, and nothing is writte
               ErrorCode::unsupported, {"model.safetensors", "roi_op=align"});
   config = small_models::config();
   config.feat_stride = 12.5;
-  check_error([&] { trip.exported(config, small_models::weights(), CaffeForm::opencv); }, ErrorCode::unsupported,
-              {"feat_stride=12.5"});
+  check_error([&] { trip.exported(config, small_models::weights(), CaffeForm::opencv); },
+              ErrorCode::unsupported, {"feat_stride=12.5"});
   CHECK(trip.folder.files() == 1);
-  check_error([&] { export_caffe({trip.folder / "none", trip.caffemodel, CaffeForm::opencv}); }, ErrorCode::io,
-              {"none"});
-  check_error([&] { export_caffe({trip.model, trip.folder / "no/such/out", CaffeForm::py_faster_rcnn}); },
-              ErrorCode::io, {"no/such/out"});
+  check_error(
+      [&] {
+        export_caffe({trip.folder / "none", trip.caffemodel, CaffeForm::opencv});
+      },
+      ErrorCode::io, {"none"});
+  check_error(
+      [&] {
+        export_caffe({trip.model, trip.folder / "no/such/out", CaffeForm::py_faster_rcnn});
+      },
+      ErrorCode::io, {"no/such/out"});
 }
 
 TEST_CASE("export: where the prototxt goes") {

@@ -1,5 +1,5 @@
-// Checkpoints made to harm: each is refused with an error that names the place, soon, within bounded memory, and nothing is
-// executed or written.
+// Checkpoints made to harm: each is refused with an error that names the place, soon, within bounded memory,
+// and nothing is executed or written.
 #include <sys/resource.h>
 
 #include <ctime>
@@ -24,7 +24,7 @@ constexpr double seconds_allowed = 10;
 #else
 constexpr double seconds_allowed = 1;
 #endif
-constexpr long kilobytes_allowed = 400 << 10;   // above what the process has used before
+constexpr long kilobytes_allowed = 400 << 10;  // above what the process has used before
 
 long peak_kilobytes() {
   rusage usage{};
@@ -78,10 +78,15 @@ const std::vector<WireTensor> good{
 
 // One tensor of the storage "0", which has six floats.
 std::string tensor_of(const std::vector<std::int64_t>& shape, const std::vector<std::int64_t>& strides,
-                      std::int64_t offset = 0, std::int64_t elements = 6, const std::string& type = "FloatStorage",
-                      const std::string& key = "0") {
+                      std::int64_t offset = 0, std::int64_t elements = 6,
+                      const std::string& type = "FloatStorage", const std::string& key = "0") {
   PickleBytes p;
-  p.proto().raw("}(").text("w").global("torch._utils", "_rebuild_tensor_v2").raw("(").storage(type, key, elements);
+  p.proto()
+      .raw("}(")
+      .text("w")
+      .global("torch._utils", "_rebuild_tensor_v2")
+      .raw("(")
+      .storage(type, key, elements);
   p.integer(offset).tuple(shape).tuple(strides).boolean(false).hooks().raw("tRu.");
   return zip_of(p.bytes, good);
 }
@@ -96,10 +101,17 @@ TEST_CASE("torch attacks: pickles that import or call") {
     p.proto().global(module, name).raw("(").text(command).raw("tR.");
     return p.bytes;
   };
-  const std::pair<const char*, const char*> names[]{
-      {"os", "system"}, {"posix", "system"}, {"builtins", "eval"}, {"__builtin__", "exec"}, {"subprocess", "Popen"},
-      {"torch.storage", "_load_from_bytes"}, {"torch._utils", "_import_dotted_name"}, {"torch", "load"},
-      {"torch.nn.modules.container", "Sequential"}, {"collections", "OrderedDict.fromkeys"}, {"numpy", "load"}};
+  const std::pair<const char*, const char*> names[]{{"os", "system"},
+                                                    {"posix", "system"},
+                                                    {"builtins", "eval"},
+                                                    {"__builtin__", "exec"},
+                                                    {"subprocess", "Popen"},
+                                                    {"torch.storage", "_load_from_bytes"},
+                                                    {"torch._utils", "_import_dotted_name"},
+                                                    {"torch", "load"},
+                                                    {"torch.nn.modules.container", "Sequential"},
+                                                    {"collections", "OrderedDict.fromkeys"},
+                                                    {"numpy", "load"}};
   for (const auto& [module, name] : names) {
     INFO(module << "." << name);
     check_refused(zip_of(call(module, name)), {"data.pkl: byte 2", std::string(module) + "." + name});
@@ -111,12 +123,21 @@ TEST_CASE("torch attacks: pickles that import or call") {
   }
   // The other ways to make an object.
   for (const char* opcode : {"i", "o", "\x92", "\x82", "\x83", "\x84", "P"})
-    check_refused(zip_of("\x80\x02(" + std::string(opcode) + "os\nsystem\n."), {"data.pkl: byte 3", "is not supported"});
+    check_refused(zip_of("\x80\x02(" + std::string(opcode) + "os\nsystem\n."),
+                  {"data.pkl: byte 3", "is not supported"});
   // Names of types are no functions, and no value can be called.
-  check_refused(zip_of(PickleBytes().proto().global("torch", "FloatStorage").raw(")R.").bytes), {"calls a type"});
-  check_refused(zip_of(PickleBytes().proto().text("os.system").raw(")R.").bytes), {"calls what is no known name"});
+  check_refused(zip_of(PickleBytes().proto().global("torch", "FloatStorage").raw(")R.").bytes),
+                {"calls a type"});
+  check_refused(zip_of(PickleBytes().proto().text("os.system").raw(")R.").bytes),
+                {"calls what is no known name"});
   check_refused(zip_of(PickleBytes().proto().integer(1).raw("}b.").bytes), {"sets the attributes"});
-  check_refused(zip_of(PickleBytes().proto().raw("(").text("module").global("collections", "OrderedDict").raw("tQ.").bytes),
+  check_refused(zip_of(PickleBytes()
+                           .proto()
+                           .raw("(")
+                           .text("module")
+                           .global("collections", "OrderedDict")
+                           .raw("tQ.")
+                           .bytes),
                 {"persistent id"});
   CHECK(trap.files() == 0);
 }
@@ -125,9 +146,19 @@ TEST_CASE("torch attacks: pickles that nest without end") {
   check_refused(zip_of("\x80\x02" + std::string(1'000'000, '(')), {"byte ", "nested more than"});
   check_refused(zip_of("\x80\x02" + std::string(2'000'000, ']')), {"byte ", "more than"});
   check_refused(zip_of("\x80\x02N" + std::string(1'000'000, '\x85') + "."), {"byte ", "more than"});
-  check_refused(zip_of("\x80\x02" + std::string(500'000, ']') + std::string(499'999, 'a') + "."), {"no state dict"});
+  check_refused(zip_of("\x80\x02" + std::string(500'000, ']') + std::string(499'999, 'a') + "."),
+                {"no state dict"});
   // A dictionary that is its own model.
-  check_refused(zip_of(PickleBytes().proto().raw("}q").little(0, 1).raw("(").text("model").raw("h").little(0, 1).raw("u.").bytes),
+  check_refused(zip_of(PickleBytes()
+                           .proto()
+                           .raw("}q")
+                           .little(0, 1)
+                           .raw("(")
+                           .text("model")
+                           .raw("h")
+                           .little(0, 1)
+                           .raw("u.")
+                           .bytes),
                 {"nested dictionaries"});
   PickleBytes deep;
   deep.proto();
@@ -140,7 +171,8 @@ TEST_CASE("torch attacks: pickles that ask for memory or time") {
   check_refused(pickle(std::string("]r\xff\xff\xff\xff.", 7)), {"byte 3", "memo index 4294967295"});
   check_refused(pickle(std::string("X\xff\xff\xff\x7f", 5) + "abc."), {"byte 2", "needs 2147483647 bytes"});
   check_refused(pickle(std::string("\x8d\xff\xff\xff\xff\xff\xff\xff\x7f", 9) + "abc."), {"byte 2", "bytes"});
-  check_refused(pickle(std::string("\x8b\xff\xff\xff\x7f", 5) + "abc."), {"byte 2", "needs 2147483647 bytes"});
+  check_refused(pickle(std::string("\x8b\xff\xff\xff\x7f", 5) + "abc."),
+                {"byte 2", "needs 2147483647 bytes"});
   check_refused(pickle(std::string("h\x07.", 3)), {"memo 7 was never put"});
   check_refused(pickle("."), {"empty stack"});
   check_refused(pickle("NN."), {"left over"});
@@ -195,7 +227,8 @@ TEST_CASE("torch attacks: one storage of two sizes") {
     p.integer(0).tuple({6}).tuple({1}).raw("tR");
     p.text("b").global("torch._utils", "_rebuild_tensor").raw("(");
     p.storage(type, "0", type[0] == 'D' ? 6 : 600, true).integer(0).tuple({6}).tuple({1}).raw("tRu.");
-    check_refused(test::legacy_head() + p.bytes + test::legacy_storages(good), {"the storage '0' is said to be"});
+    check_refused(test::legacy_head() + p.bytes + test::legacy_storages(good),
+                  {"the storage '0' is said to be"});
   }
 }
 
@@ -257,7 +290,13 @@ TEST_CASE("torch attacks: zip archives") {
   entry.little(1, 2).little(0, 16);
   for (int i = 0; i < 60'000; ++i) many += entry.bytes + "x";
   PickleBytes tail;
-  tail.raw("PK\x05\x06").little(0, 4).little(60'000, 2).little(60'000, 2).little(many.size(), 4).little(0, 4).little(0, 2);
+  tail.raw("PK\x05\x06")
+      .little(0, 4)
+      .little(60'000, 2)
+      .little(60'000, 2)
+      .little(many.size(), 4)
+      .little(0, 4)
+      .little(0, 2);
   check_refused(many + tail.bytes, {"evil.pth"});
 }
 
@@ -274,16 +313,26 @@ TEST_CASE("torch attacks: the older form") {
   check_refused(legacy(keys + storage(6, "abc")), {"byte ", "needs 24 bytes, 3 are left"});
   check_refused(legacy(keys + storage(7, std::string(28, 'x'))), {"has 7 elements, the pickle says 6"});
   check_refused(legacy(keys + "abc"), {"the file ends"});
-  check_refused(legacy(PickleBytes().proto().raw("](").text("5").raw("e.").bytes), {"'5' belongs to no tensor"});
-  check_refused(legacy(PickleBytes().proto().raw("](").text("0").text("0").raw("e.").bytes + storage(6, std::string(24, 'x')) +
-                       storage(6, std::string(24, 'x'))),
+  check_refused(legacy(PickleBytes().proto().raw("](").text("5").raw("e.").bytes),
+                {"'5' belongs to no tensor"});
+  check_refused(legacy(PickleBytes().proto().raw("](").text("0").text("0").raw("e.").bytes +
+                       storage(6, std::string(24, 'x')) + storage(6, std::string(24, 'x'))),
                 {"'0' is there twice"});
   check_refused(legacy(PickleBytes().proto().raw("].").bytes), {"'0' is not in the file"});
   check_refused(legacy(PickleBytes().proto().raw("}.").bytes), {"no list of storages"});
   // A view that leaves its storage.
   PickleBytes v;
   v.proto().raw("}(").text("a").global("torch._utils", "_rebuild_tensor").raw("((").text("storage");
-  v.global("torch", "FloatStorage").text("0").text("cpu").integer(6).raw("(").text("9").integer(4).integer(3).raw("ttQ");
+  v.global("torch", "FloatStorage")
+      .text("0")
+      .text("cpu")
+      .integer(6)
+      .raw("(")
+      .text("9")
+      .integer(4)
+      .integer(3)
+      .raw("ttQ");
   v.integer(0).tuple({3}).tuple({1}).raw("tRu.");
-  check_refused(test::legacy_head() + v.bytes + test::legacy_storages(good), {"a view of 3 elements from 4 in a storage of 6"});
+  check_refused(test::legacy_head() + v.bytes + test::legacy_storages(good),
+                {"a view of 3 elements from 4 in a storage of 6"});
 }

@@ -42,8 +42,9 @@ std::string zip_around(const std::vector<WireTensor>& tensors, const Around& aro
   return test::zip_bytes(test::torch_members(p.raw(".").bytes, tensors));
 }
 
-const std::vector<WireTensor> two{{"a.weight", {2, 3}, {}, "", "FloatStorage", 0, -1, bytes_of({1, 2, 3, 4, 5, 6})},
-                                  {"a.bias", {2}, {}, "", "FloatStorage", 0, -1, bytes_of({-1, 0.5f})}};
+const std::vector<WireTensor> two{
+    {"a.weight", {2, 3}, {}, "", "FloatStorage", 0, -1, bytes_of({1, 2, 3, 4, 5, 6})},
+    {"a.bias", {2}, {}, "", "FloatStorage", 0, -1, bytes_of({-1, 0.5f})}};
 
 void check_two(const Read& read) {
   REQUIRE(read.file.tensors.size() == 2);
@@ -97,7 +98,8 @@ TEST_CASE("torch file: strides, offsets and shared storages") {
       {"every_third", {8}, {3}, "s", "FloatStorage", 2, 24, ""},
       {"permuted", {2, 3, 4}, {1, 2, 6}, "s", "FloatStorage", 0, 24, ""},
       {"expanded", {3, 2}, {0, 1}, "s", "FloatStorage", 4, 24, ""},
-      {"one", {1, 2, 1}, {99, 1, 55}, "s", "FloatStorage", 20, 24, ""},   // strides of dimensions of one mean nothing
+      {"one", {1, 2, 1}, {99, 1, 55}, "s", "FloatStorage", 20, 24, ""},  // strides of dimensions of one mean
+                                                                         // nothing
       {"none", {0, 5}, {5, 1}, "s", "FloatStorage", 0, 24, ""},
       {"scalar", {}, {}, "s", "FloatStorage", 23, 24, ""}};
   for (const bool zip : {true, false}) {
@@ -165,8 +167,10 @@ TEST_CASE("torch file: checkpoints around a state dict") {
         }));
       },
       ErrorCode::bad_model, {"no state dict", "'ema'", "'teacher'"});
-  check_error([&] { Read(zip_around(two, [](PickleBytes& p) { p.raw("]"); })); }, ErrorCode::bad_model, {"a list"});
-  check_error([&] { Read(zip_around(two, [](PickleBytes& p) { p.raw("}"); })); }, ErrorCode::bad_model, {"(none)"});
+  check_error([&] { Read(zip_around(two, [](PickleBytes& p) { p.raw("]"); })); }, ErrorCode::bad_model,
+              {"a list"});
+  check_error([&] { Read(zip_around(two, [](PickleBytes& p) { p.raw("}"); })); }, ErrorCode::bad_model,
+              {"(none)"});
 }
 
 TEST_CASE("torch file: facts beside the weights, and the prefix of DataParallel") {
@@ -174,7 +178,12 @@ TEST_CASE("torch file: facts beside the weights, and the prefix of DataParallel"
     std::vector<WireTensor> tensors = two;
     for (WireTensor& t : tensors) t.name = "module." + t.name;
     p.raw("}(").text("session").integer(-1).text("model");
-    test::add_state_dict(p, tensors).text("pooling_mode").text("align").text("class_agnostic").boolean(true).raw("u");
+    test::add_state_dict(p, tensors)
+        .text("pooling_mode")
+        .text("align")
+        .text("class_agnostic")
+        .boolean(true)
+        .raw("u");
   }));
   check_two(read);
   CHECK(read.file.facts.at("pooling_mode") == "align");
@@ -188,7 +197,11 @@ TEST_CASE("torch file: what older and newer versions write otherwise") {
     p.global("collections", "OrderedDict").raw("(](");
     for (std::size_t i = 0; i < 2; ++i) {
       p.raw("](").old_text(two[i].name).global("torch._utils", "_rebuild_tensor").raw("(");
-      p.raw("(").old_text("storage").global("torch.cuda", "FloatStorage").old_text(std::to_string(i)).old_text("cuda:0");
+      p.raw("(")
+          .old_text("storage")
+          .global("torch.cuda", "FloatStorage")
+          .old_text(std::to_string(i))
+          .old_text("cuda:0");
       p.integer(test::elements_of(two[i])).raw("tQ").integer(0).tuple(two[i].shape);
       p.tuple(test::packed_strides(two[i].shape)).raw("tRe");
     }
@@ -199,8 +212,15 @@ TEST_CASE("torch file: what older and newer versions write otherwise") {
     p.raw("}(");
     for (std::size_t i = 0; i < 2; ++i) {
       p.text(two[i].name).global("torch._utils", "_rebuild_parameter").raw("(");
-      p.global("torch._utils", "_rebuild_tensor_v2").raw("(").storage("FloatStorage", std::to_string(i), test::elements_of(two[i]));
-      p.integer(0).global("torch", "Size").raw("(").tuple(two[i].shape).raw("tR").tuple(test::packed_strides(two[i].shape));
+      p.global("torch._utils", "_rebuild_tensor_v2")
+          .raw("(")
+          .storage("FloatStorage", std::to_string(i), test::elements_of(two[i]));
+      p.integer(0)
+          .global("torch", "Size")
+          .raw("(")
+          .tuple(two[i].shape)
+          .raw("tR")
+          .tuple(test::packed_strides(two[i].shape));
       p.boolean(true).hooks().raw("tR").boolean(true).hooks().raw("tR");
     }
     p.text("where").global("torch", "device").raw("(").text("cuda").integer(0).raw("tRu");
@@ -230,7 +250,15 @@ TEST_CASE("torch file: what older and newer versions write otherwise") {
   // A view into a storage, as the older form had them.
   PickleBytes v;
   v.proto().raw("}(").text("a").global("torch._utils", "_rebuild_tensor").raw("((").text("storage");
-  v.global("torch", "FloatStorage").text("0").text("cpu").integer(6).raw("(").text("9").integer(2).integer(3).raw("ttQ");
+  v.global("torch", "FloatStorage")
+      .text("0")
+      .text("cpu")
+      .integer(6)
+      .raw("(")
+      .text("9")
+      .integer(2)
+      .integer(3)
+      .raw("ttQ");
   v.integer(1).tuple({2}).tuple({1}).raw("tRu.");
   const Read view(test::legacy_head() + v.bytes + test::legacy_storages({two[0]}));
   CHECK(view.values(0) == std::vector<float>{4, 5});
@@ -247,29 +275,39 @@ TEST_CASE("torch file: archives of other versions, byte orders and kinds") {
   };
   check_two(Read(with({{"deep/byteorder", "little"}, {"deep/.data/serialization_id", "123"}})));
   check_two(Read(with({}, "2\n")));
-  check_error([&] { Read(with({{"deep/byteorder", "big"}})); }, ErrorCode::unsupported, {"f.pth", "big-endian"});
+  check_error(
+      [&] {
+        Read(with({{"deep/byteorder", "big"}}));
+      },
+      ErrorCode::unsupported, {"f.pth", "big-endian"});
   check_error([&] { Read(with({{"deep/byteorder", "middle"}})); }, ErrorCode::bad_file, {"middle"});
   check_error([&] { Read(with({}, "11")); }, ErrorCode::unsupported, {"version 11"});
   check_error([&] { Read(with({}, "three")); }, ErrorCode::bad_file, {"three"});
   check_error([&] { Read(with({}, std::string(100, '1'))); }, ErrorCode::bad_file, {"too long"});
-  check_error([&] { Read(with({{"deep/constants.pkl", "x"}})); }, ErrorCode::unsupported, {"TorchScript", "state_dict()"});
+  check_error(
+      [&] {
+        Read(with({{"deep/constants.pkl", "x"}}));
+      },
+      ErrorCode::unsupported, {"TorchScript", "state_dict()"});
   check_error([&] { Read(with({{"other/data.pkl", "x"}})); }, ErrorCode::bad_file, {"two members"});
   check_error([&] { Read(test::zip_bytes({{"a.txt", "x"}})); }, ErrorCode::bad_file, {"no data.pkl"});
 
   const std::string storages = test::legacy_storages(two);
   PickleBytes l;
   test::add_state_dict(l.proto(), two, true).raw(".");
-  check_error([&] { Read(test::legacy_head(false) + l.bytes + storages); }, ErrorCode::unsupported, {"big-endian"});
-  check_error([&] { Read(test::legacy_head(true, 1000) + l.bytes + storages); }, ErrorCode::unsupported, {"1001"});
+  check_error([&] { Read(test::legacy_head(false) + l.bytes + storages); }, ErrorCode::unsupported,
+              {"big-endian"});
+  check_error([&] { Read(test::legacy_head(true, 1000) + l.bytes + storages); }, ErrorCode::unsupported,
+              {"1001"});
   check_error([&] { Read(p.bytes); }, ErrorCode::bad_file, {"not one of torch.save"});
-  check_error([&] { Read("L119547037146038801333356L\n."); }, ErrorCode::unsupported, {"byte 0", "text protocol"});
+  check_error([&] { Read("L119547037146038801333356L\n."); }, ErrorCode::unsupported,
+              {"byte 0", "text protocol"});
 }
 
 TEST_CASE("torch file: a damaged legacy file says where") {
   const std::string good = test::torch_legacy(two);
   // Any cut is an error, never a crash or a silent half.
-  for (std::size_t size = 0; size < good.size(); ++size)
-    CHECK_THROWS_AS(Read(good.substr(0, size)), Error);
+  for (std::size_t size = 0; size < good.size(); ++size) CHECK_THROWS_AS(Read(good.substr(0, size)), Error);
   const std::string zip = test::torch_zip(two);
   for (std::size_t size = 4; size < zip.size(); ++size) CHECK_THROWS_AS(Read(zip.substr(0, size)), Error);
 }

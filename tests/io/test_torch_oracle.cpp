@@ -16,10 +16,13 @@ using namespace frcnn;
 
 TEST_CASE("torch file: reads what torch.save writes", "[.long][long]") {
   const scratch::Folder folder;
-  const std::string script = std::string(FRCNN_SOURCE_DIR) + "/tests/io/torch_oracle.py", list = folder / "list";
+  const std::string script = std::string(FRCNN_SOURCE_DIR) + "/tests/io/torch_oracle.py",
+                    list = folder / "list";
   bool ran = false;
-  for (const char* python : {"python3", "/usr/bin/python3"}) {    // the first may be one that does not see Debian's modules
-    const std::string command = std::string(python) + " '" + script + "' '" + folder.path() + "' > '" + list + "'";
+  for (const char* python :
+       {"python3", "/usr/bin/python3"}) {  // the first may be one that does not see Debian's modules
+    const std::string command =
+        std::string(python) + " '" + script + "' '" + folder.path() + "' > '" + list + "'";
     const int status = std::system(command.c_str());
     const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     if (code == 77 || code == 127) continue;

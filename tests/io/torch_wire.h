@@ -1,5 +1,5 @@
-// Writes PyTorch files for tests, byte by byte: an oracle that shares nothing with the reader, and the place where hostile
-// files are made.
+// Writes PyTorch files for tests, byte by byte: an oracle that shares nothing with the reader, and the place
+// where hostile files are made.
 #pragma once
 
 #include <array>
@@ -29,10 +29,13 @@ class PickleBytes {
     return raw("c" + module + "\n" + name + "\n");
   }
   PickleBytes& text(const std::string& value) { return raw("X").little(value.size(), 4).raw(value); }
-  PickleBytes& old_text(const std::string& value) { return raw("U").little(value.size(), 1).raw(value); }   // Python 2
+  PickleBytes& old_text(const std::string& value) {
+    return raw("U").little(value.size(), 1).raw(value);
+  }  // Python 2
   PickleBytes& integer(std::int64_t value) {
     if (value >= 0 && value < 256) return raw("K").little(static_cast<std::uint64_t>(value), 1);
-    if (value >= INT32_MIN && value <= INT32_MAX) return raw("J").little(static_cast<std::uint64_t>(value), 4);
+    if (value >= INT32_MIN && value <= INT32_MAX)
+      return raw("J").little(static_cast<std::uint64_t>(value), 4);
     return raw("\x8a\x08").little(static_cast<std::uint64_t>(value), 8);
   }
   PickleBytes& tuple(const std::vector<std::int64_t>& values) {
@@ -57,11 +60,11 @@ inline std::vector<std::int64_t> packed_strides(const std::vector<std::int64_t>&
 
 struct WireTensor {
   std::string name;
-  std::vector<std::int64_t> shape, strides;   // no strides: packed
-  std::string storage;                        // key; empty: one of its own, with `data`
+  std::vector<std::int64_t> shape, strides;  // no strides: packed
+  std::string storage;                       // key; empty: one of its own, with `data`
   std::string type = "FloatStorage";
-  std::int64_t offset = 0, elements = -1;     // of the storage; -1: as the data has
-  std::string data;                           // the storage's bytes
+  std::int64_t offset = 0, elements = -1;  // of the storage; -1: as the data has
+  std::string data;                        // the storage's bytes
 };
 
 inline std::string bytes_of(const std::vector<float>& values) {
@@ -86,7 +89,8 @@ inline PickleBytes& add_tensor(PickleBytes& p, const WireTensor& t, const std::s
 }
 
 // A state dict; keys of storages are the tensors' numbers.
-inline PickleBytes& add_state_dict(PickleBytes& p, const std::vector<WireTensor>& tensors, bool legacy = false) {
+inline PickleBytes& add_state_dict(PickleBytes& p, const std::vector<WireTensor>& tensors,
+                                   bool legacy = false) {
   p.global("collections", "OrderedDict").raw(")R(");
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     p.text(tensors[i].name);
@@ -109,15 +113,15 @@ inline std::uint32_t crc32_of(const std::string& data) {
 struct ZipMember {
   std::string name, data;
   std::uint16_t method = 0, flags = 0;
-  std::uint32_t mode = 0;                       // Unix file mode; 0: not said
-  std::int64_t claimed = -1;                    // uncompressed size; -1: the data's
-  std::int64_t stored = -1;                     // size in the archive; -1: the data's
-  std::int64_t offset = -1;                     // of the local header; -1: where it is
+  std::uint32_t mode = 0;     // Unix file mode; 0: not said
+  std::int64_t claimed = -1;  // uncompressed size; -1: the data's
+  std::int64_t stored = -1;   // size in the archive; -1: the data's
+  std::int64_t offset = -1;   // of the local header; -1: where it is
   bool wrong_checksum = false;
 };
 
 inline std::string zip_bytes(const std::vector<ZipMember>& members) {
-  PickleBytes out;   // its little() serves here too
+  PickleBytes out;  // its little() serves here too
   std::string central;
   for (const ZipMember& m : members) {
     const std::uint64_t at = m.offset >= 0 ? static_cast<std::uint64_t>(m.offset) : out.bytes.size();
@@ -125,7 +129,12 @@ inline std::string zip_bytes(const std::vector<ZipMember>& members) {
     const auto stored = m.stored >= 0 ? static_cast<std::uint64_t>(m.stored) : m.data.size();
     const std::uint32_t crc = crc32_of(m.data) + (m.wrong_checksum ? 1 : 0);
     const auto common = [&](PickleBytes& h) {
-      h.little(m.flags, 2).little(m.method, 2).little(0, 4).little(crc, 4).little(stored, 4).little(claimed, 4);
+      h.little(m.flags, 2)
+          .little(m.method, 2)
+          .little(0, 4)
+          .little(crc, 4)
+          .little(stored, 4)
+          .little(claimed, 4);
       h.little(m.name.size(), 2).little(0, 2);
     };
     out.raw("PK\x03\x04").little(20, 2);
@@ -150,8 +159,9 @@ inline std::vector<ZipMember> torch_members(const std::string& pickle, const std
   std::vector<ZipMember> members{{folder + "data.pkl", pickle}};
   for (std::size_t i = 0; i < tensors.size(); ++i)
     if (!tensors[i].data.empty())
-      members.push_back({folder + "data/" + (tensors[i].storage.empty() ? std::to_string(i) : tensors[i].storage),
-                         tensors[i].data});
+      members.push_back(
+          {folder + "data/" + (tensors[i].storage.empty() ? std::to_string(i) : tensors[i].storage),
+           tensors[i].data});
   members.push_back({folder + "version", "3\n"});
   return members;
 }
