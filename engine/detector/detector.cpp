@@ -26,8 +26,16 @@ struct Detector::Input {
 
 namespace {
 
+// The picture that the arena of another device than the host has room for. On the host room is reserved address space,
+// on a GPU it is memory; larger pictures get an arena of their own there, for the time of their detection.
+constexpr std::int64_t device_image_pixels = 16LL << 20;
+
+std::int64_t room_for_image(const Device& device, const DetectorOptions& options) {
+  return device.is_host() ? options.max_image_pixels : std::min(options.max_image_pixels, device_image_pixels);
+}
+
 // The arena must hold every image that the model's scale rule can produce: the two extreme shapes, whose plans the others
-// stay below (checked when one is made), and the original pixels themselves.
+// stay below (checked when one is made), and the original pixels.
 SessionOptions session_options(const Model& model, Device& device, const DetectorOptions& options) {
   SessionOptions session{0, options.cached_plans, {}};
   const int sides[2] = {model.config.short_side, model.config.long_side};
@@ -43,7 +51,7 @@ SessionOptions session_options(const Model& model, Device& device, const Detecto
     }
   }
   // Three bytes for each pixel; only of a single pixel does NV12 have more.
-  session.arena_bytes += static_cast<std::size_t>(options.max_image_pixels) * 3 + 1;
+  session.arena_bytes += static_cast<std::size_t>(room_for_image(device, options)) * 3 + 1;
   return session;
 }
 
@@ -192,6 +200,7 @@ Detector::Detector(std::shared_ptr<const Model> model, const DetectorOptions& op
 Detector::Detector(std::shared_ptr<const Model> model, std::shared_ptr<Device> device, const DetectorOptions& options)
     : model_(std::move(model)),
       max_image_pixels_(options.max_image_pixels),
+      arena_image_pixels_(room_for_image(*device, options)),
       session_({model_, &model_->weights}, device, session_options(*model_, *device, options)) {}
 
 DetectResult Detector::detect(const ImageView& image, const DetectRequest& request) {
@@ -242,13 +251,14 @@ DetectResult Detector::infer(const Input& input, const DetectRequest& request) {
   const auto build = [&] {
     return build_graph(*model_, {input.source, 1, input.height, input.width, input.scale, external, input.format});
   };
-  // Every value at once, and what the arena was not sized for (a blob beyond the scale rule's sizes, more RoIs than the
-  // network's own proposals), get memory of their own; all else shares the arena.
+  // Every value at once, and what the arena was not sized for (a blob beyond the scale rule's sizes, a picture beyond its
+  // room, more RoIs than the network's own proposals), get memory of their own; all else shares the arena.
   std::unique_ptr<Executable> own;
   const ModelConfig& config = model_->config;
-  const bool oversized = input.source == GraphRequest::Source::blob &&
-                         (std::max(input.height, input.width) > std::max(config.short_side, config.long_side) ||
-                          input.height * input.width > std::int64_t{config.short_side} * config.long_side);
+  const bool oversized = input.source == GraphRequest::Source::image
+                             ? input.height * input.width > arena_image_pixels_
+                             : std::max(input.height, input.width) > std::max(config.short_side, config.long_side) ||
+                                   input.height * input.width > std::int64_t{config.short_side} * config.long_side;
   const bool many_rois = external > std::max<std::int64_t>(1, config.post_nms_top_n);
   if (request.want_tensors || oversized || many_rois) {
     const Graph graph = build();

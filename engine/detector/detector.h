@@ -64,14 +64,15 @@ struct DetectorOptions {
   Precision precision = Precision::fp32;
   int threads = 0;                             // CPU; <= 0: all
   std::size_t cached_plans = 16;
-  std::int64_t max_image_pixels = 256LL << 20; // of an original image; bounds the arena's room for it
+  std::int64_t max_image_pixels = 256LL << 20; // of an original image; on a GPU the arena has room for 16 Mi
 };
 
 // One session. For one thread at a time: a second caller gets Error(invalid_argument) and nothing is disturbed. Make one
 // detector per thread; they share the model's packed weights.
 class Detector {
  public:
-  // Reserves the arena for the largest image that the model's short_side and long_side allow.
+  // Reserves the arena for the largest image that the model's short_side and long_side allow, and for the original
+  // of up to max_image_pixels (on a GPU 16 Mi: for a larger one memory is taken and given back by each detect()).
   Detector(std::shared_ptr<const Model> model, const DetectorOptions& options);
   // On a device made elsewhere; the options' device, precision and threads do not count.
   Detector(std::shared_ptr<const Model> model, std::shared_ptr<Device> device, const DetectorOptions& options);
@@ -96,6 +97,7 @@ class Detector {
   void read_detections(const Executable& executable, float scale, bool want_proposals, DetectResult& result);
   std::shared_ptr<const Model> model_;
   std::int64_t max_image_pixels_;
+  std::int64_t arena_image_pixels_;            // larger pictures get an arena of their own
   std::vector<float> scratch_;                 // detections on their way to the result
   Session session_;
 };

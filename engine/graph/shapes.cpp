@@ -80,6 +80,7 @@ struct Rule {
     const Shape &s = in[0].shape, &w = in[1].shape;
     if (w[1] != s[3]) fail("weight {} has {} input channels, its source {}", to_string(w), w[1], s[3]);
     bias(2, w[0]);
+    if (w.row() == 0) fail("weight {} has no values to sum", to_string(w));
     if (op.stride < 1 || op.pad < 0) fail("stride {} and pad {} make no convolution", op.stride, op.pad);
     const std::int64_t h = s[1] + 2 * op.pad - w[2], wd = s[2] + 2 * op.pad - w[3];
     if (h < 0 || wd < 0)
@@ -120,6 +121,7 @@ struct Rule {
     if (in[1].shape[1] != s.row())
       fail("weight {} takes {} values a row, its source {} has {}", to_string(in[1].shape), in[1].shape[1],
            to_string(s), s.row());
+    if (s.row() == 0) fail("source {} has no values to sum", to_string(s));
     bias(2, in[1].shape[0]);
     return {{Shape{s[0], in[1].shape[0]}}};
   }

@@ -4,12 +4,17 @@
 #include <algorithm>
 #include <atomic>
 
+#include "cuda/clear_flag.h"
 #include "cuda/device.h"
 #include "frcnn/error.h"
 #include "runtime/device.h"
 
 namespace frcnn {
 namespace {
+
+ErrorCode code_of(cudaError_t error) {
+  return error == cudaErrorMemoryAllocation ? ErrorCode::out_of_memory : ErrorCode::device;
+}
 
 class CudaDevice final : public Device {
  public:
@@ -24,6 +29,7 @@ class CudaDevice final : public Device {
       throw Error(ErrorCode::unsupported,
                   fmt::format("{}: its compute capability is {}.{}, these kernels need 8.0 or more", name(),
                               settings_.compute_capability / 10, settings_.compute_capability % 10));
+    check_code();
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
   }
   ~CudaDevice() override {
@@ -99,7 +105,8 @@ class CudaDevice final : public Device {
   bool stages_can_be_timed() const override { return true; }
 
  private:
-  // Makes this device the calling thread's, or says that it died: after a sticky error nothing works in the process.
+  // Makes this device the calling thread's, or says that it died: a sticky error ends the device's context for the
+  // whole process.
   void use() const {
     if (dead_) throw Error(ErrorCode::device, fmt::format("{}: dead since an earlier error; restart the process to use it", name()));
     check(cudaSetDevice(index_), "selecting the device");
@@ -107,11 +114,22 @@ class CudaDevice final : public Device {
   void check(cudaError_t error, const char* doing) const {
     if (error == cudaSuccess) return;
     cudaGetLastError();
-    // Still there after being cleared: the context is corrupt.
-    const cudaError_t after = cudaStreamQuery(stream_);
+    // Still there after being cleared: the context is corrupt. Without a stream there is no device to go on.
+    const cudaError_t after = stream_ ? cudaStreamQuery(stream_) : cudaSuccess;
     cudaGetLastError();
     if (after != cudaSuccess && after != cudaErrorNotReady) dead_ = true;
-    throw Error(ErrorCode::device, fmt::format("{}: {}: {}", name(), doing, cudaGetErrorString(error)));
+    throw Error(code_of(error), fmt::format("{}: {}: {}", name(), doing, cudaGetErrorString(error)));
+  }
+  // A GPU that this program was not compiled for would only fail at the first kernel.
+  void check_code() const {
+    cudaFuncAttributes attributes{};
+    const cudaError_t error = cudaFuncGetAttributes(&attributes, cuda::clear_flag_function());
+    if (error != cudaErrorNoKernelImageForDevice && error != cudaErrorInvalidDeviceFunction)
+      return check(error, "loading its kernels");
+    cudaGetLastError();
+    throw Error(ErrorCode::unsupported,
+                fmt::format("{}: this build has no code for its compute capability {}.{}, only for {}", name(),
+                            settings_.compute_capability / 10, settings_.compute_capability % 10, FRCNN_CUDA_COMPILED_FOR));
   }
   int attribute(cudaDeviceAttr which) const {
     int value = 0;
@@ -141,26 +159,30 @@ std::string why_none(cudaError_t error) {
   if (error == cudaErrorNoDevice) return "the driver finds no CUDA device on this machine";
   if (error == cudaErrorInsufficientDriver && driver == 0) return "this machine has no NVIDIA driver";
   if (error == cudaErrorInsufficientDriver)
-    return fmt::format("the driver is too old: it serves CUDA {}, this build needs {}", version_text(driver),
-                       version_text(CUDART_VERSION));
+    return fmt::format("the driver is too old: it serves CUDA {}, this build needs CUDA {} or newer",
+                       version_text(driver), CUDART_VERSION / 1000);
   return fmt::format("no usable driver: {}", cudaGetErrorString(error));
 }
 
 // How many devices there are, and why none.
-int count_devices(std::string& why) {
-  int count = 0;   // left untouched by a failing call
-  const cudaError_t error = cudaGetDeviceCount(&count);
+struct Count {
+  int devices = 0;   // left untouched by a failing call
+  std::string why;
+  ErrorCode code = ErrorCode::unsupported;
+};
+Count count_devices() {
+  Count count;
+  const cudaError_t error = cudaGetDeviceCount(&count.devices);
   cudaGetLastError();
-  if (error != cudaSuccess) why = why_none(error);
-  return error == cudaSuccess ? count : 0;
+  if (error == cudaSuccess) return count;
+  return {0, why_none(error), error == cudaErrorMemoryAllocation ? ErrorCode::out_of_memory : ErrorCode::unsupported};
 }
 
 }  // namespace
 
 std::shared_ptr<Device> make_cuda_device(int index, Precision precision) {
-  std::string why;
-  const int count = count_devices(why);
-  if (!why.empty()) throw Error(ErrorCode::unsupported, fmt::format("cuda:{}: {}", index, why));
+  const auto [count, why, code] = count_devices();
+  if (!why.empty()) throw Error(code, fmt::format("cuda:{}: {}", index, why));
   if (index < 0 || index >= count)
     throw Error(ErrorCode::unsupported, fmt::format("cuda:{}: this machine has {} CUDA device{}", index, count, count == 1 ? "" : "s"));
   return std::make_shared<CudaDevice>(index, precision);
@@ -170,8 +192,9 @@ CudaFindings find_cuda() {
   CudaFindings found;
   found.runtime = version_text(CUDART_VERSION);
   if (const int driver = driver_version()) found.driver = version_text(driver);
-  const int count = count_devices(found.problem);
-  for (int i = 0; i < count; ++i) {
+  const Count count = count_devices();
+  found.problem = count.why;
+  for (int i = 0; i < count.devices; ++i) {
     cudaDeviceProp properties{};
     if (const cudaError_t error = cudaGetDeviceProperties(&properties, i); error != cudaSuccess) {
       cudaGetLastError();

@@ -33,12 +33,14 @@ std::shared_ptr<Device> make_cuda(const std::string& name, int, Precision) {
 CudaFindings find_cuda() { return {"", "", "this build has no CUDA device", {}}; }
 #endif
 
-std::shared_ptr<Device> make_device(const std::string& name, Precision precision, int threads) {
+std::shared_ptr<Device> make_device(const std::string& name, Precision precision, int threads, std::string* why_cpu) {
   if (name == "cpu") return make_cpu(precision, threads, "");
   if (name == "auto") {
     try {
       return make_cuda("cuda:0", 0, precision);
     } catch (const Error& error) {
+      if (error.code() != ErrorCode::unsupported) throw;
+      if (why_cpu) *why_cpu = error.what();
       return make_cpu(precision, threads, fmt::format("; {}", error.what()));
     }
   }

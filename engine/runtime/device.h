@@ -44,7 +44,9 @@ class Device {
 std::shared_ptr<Device> make_cpu_device(int threads = 0, Precision precision = Precision::fp32);
 
 // CUDA device `index`, in builds that have CUDA. Throws Error(unsupported) that says what is missing (driver, device,
-// compute capability 8.0).
+// compute capability 8.0, code for it in this build), Error(out_of_memory) without room for a context and the kernels,
+// Error(device) otherwise. Every call makes it the calling thread's current CUDA device and leaves it so: a program with
+// CUDA code of its own calls cudaSetDevice() again afterwards.
 std::shared_ptr<Device> make_cuda_device(int index, Precision precision);
 
 // What there is of CUDA, for people to read. Takes no device into use; an empty driver or runtime means none.
@@ -56,9 +58,11 @@ struct CudaFindings {
 };
 CudaFindings find_cuda();
 
-// "auto", "cpu", "cuda" (the first one) or "cuda:N". "auto" is cuda:0 where that can be used, else the CPU. Throws
+// "auto", "cpu", "cuda" (the first one) or "cuda:N". "auto" is cuda:0 where there is one, else the CPU, and
+// `why_cpu` gets what is missing; a GPU that is there and fails (full, in a bad state) is an error. Throws
 // Error(unsupported) that says why when the device is not there or does not compute in that precision.
-std::shared_ptr<Device> make_device(const std::string& name, Precision precision = Precision::fp32, int threads = 0);
+std::shared_ptr<Device> make_device(const std::string& name, Precision precision = Precision::fp32, int threads = 0,
+                                    std::string* why_cpu = nullptr);
 
 // bf16 where the device of that name multiplies it in hardware, fp32 otherwise, also when there is no such device.
 // Throws Error(invalid_argument) for other names.

@@ -2,12 +2,12 @@
 // decodes one anchor of one cell; anchors travel as a kernel parameter, a group at a time. Bound by the
 // launch and by writing the boxes.
 #include "box_math.h"
+#include "clear_flag.h"
 #include "kernels.h"
 #include "launch.h"
 #include "storage.h"
 
 #include <algorithm>
-#include <limits>
 #include <vector>
 
 namespace frcnn::cuda {
@@ -24,8 +24,6 @@ struct Maps {
   int batch, height, width;
   float feat_stride, min_size;
 };
-
-__global__ void clear_flag_kernel(int* flag) { *flag = 0; }
 
 __global__ void __launch_bounds__(128)
     decode_proposals_kernel(const float* prob, const Box* deltas, const float* im_info, Box* boxes,
@@ -84,7 +82,7 @@ Prepared prepare(const DecodeProposals& op, const KernelSpec& spec, const Settin
   prepared.run = [maps, groups, cells = s[0] * s[1] * s[2]](const KernelArgs& args) {
     const auto stream = static_cast<cudaStream_t>(args.stream);
     int* const nonfinite = args.out[2].as<int>();
-    launch(clear_flag_kernel, dim3(1), dim3(1), 0, stream, nonfinite);
+    clear_flag(nonfinite, stream);
     if (cells == 0) return;
     for (const Anchors& group : groups) {
       const std::int64_t n = cells * group.count;

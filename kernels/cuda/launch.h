@@ -36,6 +36,10 @@ void launch(void (*kernel)(Params...), const LaunchConfig& config, std::type_ide
 
 #else
 
+inline ErrorCode code_of(cudaError_t error) {
+  return error == cudaErrorMemoryAllocation ? ErrorCode::out_of_memory : ErrorCode::device;
+}
+
 inline std::string kernel_name(const void* kernel) {
   const char* mangled = nullptr;
 #if CUDART_VERSION >= 12030
@@ -51,7 +55,8 @@ inline std::string kernel_name(const void* kernel) {
   return name;
 }
 
-// Throws Error(device) that names the kernel. Clears the error, unless it is one that has ended the context.
+// Throws Error(device), or Error(out_of_memory) where the driver found no room for the kernel's code or stack,
+// that names the kernel. Clears the error, unless it is one that has ended the context.
 inline void check_launch(cudaError_t status, const void* kernel, const LaunchConfig& config,
                          const char* call) {
   if (status == cudaSuccess) return;
@@ -59,7 +64,7 @@ inline void check_launch(cudaError_t status, const void* kernel, const LaunchCon
   const auto triple = [](const dim3& d) {
     return std::to_string(d.x) + "x" + std::to_string(d.y) + "x" + std::to_string(d.z);
   };
-  throw Error(ErrorCode::device, "kernel " + kernel_name(kernel) + " (grid " + triple(config.grid) +
+  throw Error(code_of(status), "kernel " + kernel_name(kernel) + " (grid " + triple(config.grid) +
                                      ", block " + triple(config.block) + ", " +
                                      std::to_string(config.shared_bytes) +
                                      " bytes of shared memory): " + call + ": " + cudaGetErrorName(status) +
@@ -85,8 +90,8 @@ inline void allow_shared_bytes(const void* kernel, const LaunchConfig& config) {
                config, "cudaFuncSetAttribute");
 }
 
-// Queues the kernel on the stream. Arguments convert as in a call of the kernel. Throws Error(device) that
-// names the kernel when it cannot be started; what goes wrong while it runs is reported by a later call.
+// Queues the kernel on the stream. Arguments convert as in a call of the kernel. Throws as check_launch() when
+// it cannot be started; what goes wrong while it runs is reported by a later call.
 template <class... Params>
 void launch(void (*kernel)(Params...), const LaunchConfig& config, std::type_identity_t<Params>... args) {
   const void* const function = reinterpret_cast<const void*>(kernel);
@@ -96,12 +101,13 @@ void launch(void (*kernel)(Params...), const LaunchConfig& config, std::type_ide
   native.blockDim = config.block;
   native.dynamicSmemBytes = config.shared_bytes;
   native.stream = config.stream;
-  cudaLaunchAttribute attributes[2];  // the other place is for programmatic dependent launch
-  native.attrs = attributes;
+  cudaLaunchAttribute attribute{};
+  native.attrs = &attribute;
   native.numAttrs = 0;
   if (config.cooperative) {
-    attributes[native.numAttrs].id = cudaLaunchAttributeCooperative;
-    attributes[native.numAttrs++].val.cooperative = 1;
+    attribute.id = cudaLaunchAttributeCooperative;
+    attribute.val.cooperative = 1;
+    native.numAttrs = 1;
   }
   void* pointers[sizeof...(Params) + 1] = {const_cast<void*>(static_cast<const void*>(&args))..., nullptr};
   check_launch(cudaLaunchKernelExC(&native, function, pointers), function, config, "cudaLaunchKernelExC");

@@ -1,17 +1,19 @@
 // Score threshold, suppression within each class, and the cap per image (SPEC section 7, steps 3 and 4), the
 // CPU's bits.
-//   suppress   one block per class and image: candidates above the threshold, ranked by counting, then
-//   suppress.h cap        one block per image: the score of the last detection that counts, found by four
-//   passes of 256 bins over the
-//              survivors' keys; then every class's survivors, which are sorted already, keep a prefix
+//
+// The first kernel, one block per class and image, ranks the candidates above the threshold by counting and
+// suppresses among them as suppress.h does. The second, one block per image, finds the score of the last
+// detection that counts in four passes of 256 bins over the survivors' keys; then every class's survivors,
+// which are sorted already, keep a prefix.
+//
 // Bound by latency: 300 candidates and a handful of survivors per class.
 #include "box_math.h"
+#include "clear_flag.h"
 #include "kernels.h"
 #include "launch.h"
 #include "score_order.h"
 #include "suppress.h"
 
-#include <limits>
 #include <string>
 
 namespace frcnn::cuda {
@@ -57,8 +59,6 @@ struct Detection {
   float label, score;
   Box box;
 };
-
-__global__ void clear_head_flag_kernel(int* flag) { *flag = 0; }
 
 __global__ void __launch_bounds__(kThreads)
     suppress_classes_kernel(const float* prob, const Box* boxes, const int* count, int* nonfinite,
@@ -207,7 +207,7 @@ Prepared prepare(const SelectDetections& op, const KernelSpec& spec, const Setti
     const auto stream = static_cast<cudaStream_t>(args.stream);
     std::size_t bytes = 0;
     const Workspace w(args.workspace, images, lists, rows, bytes);
-    launch(clear_head_flag_kernel, dim3(1), dim3(1), 0, stream, args.out[2].as<int>());
+    clear_flag(args.out[2].as<int>(), stream);
     launch(suppress_classes_kernel, dim3(static_cast<unsigned>(lists), images), dim3(kThreads), 0, stream,
            args.in[0].as<const float>(), args.in[1].as<const Box>(), args.in[2].as<const int>(),
            args.out[2].as<int>(), w, s, op.score_threshold, SuppressRule{op.nms_threshold, op.suppress});

@@ -1,12 +1,10 @@
 // The k best candidates of each image, in the one order of scores (kernels/score_order.h). Five small
-// launches, none of which the host waits for:
-//   clear    histogram, counters and output rows
-//   count    a histogram of the leading bits of the keys (integer atomics: any order gives the same counts)
-//   cut      per image, the first bin at which k candidates are reached
-//   gather   candidates up to that bin, in whatever order they come
-//   rank     each one counts the keys below its own and writes itself at that place: keys are distinct, so
-//   the result does
-//            not depend on the order in which they were gathered
+// launches, none of which the host waits for. Histogram, counters and output rows are cleared. A histogram of
+// the leading bits of the keys is counted, with integer atomics: any order gives the same counts. Per image,
+// the first bin is found at which k candidates are reached. Candidates up to that bin are gathered, in
+// whatever order they come. Each of these counts the keys below its own and writes itself at that place: keys
+// are distinct, so the result does not depend on the order in which they were gathered.
+//
 // Ranking takes (candidates)^2 comparisons, a little more than k^2 unless most scores share a bin; it bounds
 // the whole.
 #include "box_math.h"

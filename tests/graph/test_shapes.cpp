@@ -79,6 +79,11 @@ TEST_CASE("errors name the layer and both sides", "[shapes]") {
   check_error(Conv2d{}, specs({{1, 8, 8, 4}, {32, 4, 3, 3}, {31}}), {"31", "32"});
   check_error(Conv2d{}, specs({{1, 2, 2, 4}, {32, 4, 3, 3}, {32}}), {"does not fit"});
   check_error(Linear{}, specs({{5, 10}, {3, 11}, {3}}), {"11", "10"});
+  // Products of no length.
+  check_error(Conv2d{}, specs({{1, 8, 8, 0}, {4, 0, 3, 3}, {4}}), {"4x0x3x3", "no values"});
+  check_error(Conv2d{}, specs({{1, 8, 8, 2}, {4, 2, 0, 3}, {4}}), {"4x2x0x3", "no values"});
+  check_error(Linear{}, specs({{5, 0}, {3, 0}, {3}}), {"5x0", "no values"});
+  check_error(Linear{}, specs({{5, 2, 0, 4}, {3, 0}, {3}}), {"5x2x0x4", "no values"});
   check_error(DecodeProposals{{{0, 0, 15, 15}}, 16, 16}, specs({{1, 3, 3, 4}, {1, 3, 3, 4}, {1, 3}}), {"scores", "2"});
   check_error(SelectDetections{}, specs({{5, 3}, {5, 4}, {1}}), {"count", "i32"});
   check_error(Relu{}, {}, {"no input"});

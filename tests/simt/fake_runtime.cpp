@@ -140,8 +140,10 @@ void Stream::before_launch(const void* kernel) {
   }
   if (error != cudaSuccess) {
     last_error = cudaSuccess;
-    throw frcnn::Error(frcnn::ErrorCode::device, "kernel " + frcnn::simt::kernel_name(kernel) +
-                                                     ": cudaLaunchKernelExC: " + cudaGetErrorString(error));
+    const bool full = error == cudaErrorMemoryAllocation;
+    throw frcnn::Error(
+        full ? frcnn::ErrorCode::out_of_memory : frcnn::ErrorCode::device,
+        "kernel " + frcnn::simt::kernel_name(kernel) + ": cudaLaunchKernelExC: " + cudaGetErrorString(error));
   }
   if (callback) callback();
 }
@@ -197,6 +199,14 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device < 0 || device >= machine->properties.devices) return result(cudaErrorInvalidDevice);
   *properties = {"Emulated GPU", machine->properties.memory_bytes, machine->properties.compute_capability / 10,
                  machine->properties.compute_capability % 10, machine->properties.multiprocessors};
+  return cudaSuccess;
+}
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  const std::lock_guard lock(mutex);
+  if (const cudaError_t error = enter("cudaFuncGetAttributes", current_device)) return result(error);
+  if (!machine->properties.has_code) return result(cudaErrorNoKernelImageForDevice);
+  *attributes = {machine->properties.compute_capability};
   return cudaSuccess;
 }
 
@@ -322,6 +332,10 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice:
       return "invalid device ordinal";
+    case cudaErrorNoKernelImageForDevice:
+      return "no kernel image is available for execution on the device";
+    case cudaErrorInvalidDeviceFunction:
+      return "invalid device function";
     case cudaErrorNotReady:
       return "device not ready";
     case cudaErrorIllegalAddress:

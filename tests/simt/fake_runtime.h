@@ -20,8 +20,10 @@ enum cudaError_t {
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
   cudaErrorInsufficientDriver = 35,
+  cudaErrorInvalidDeviceFunction = 98,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
+  cudaErrorNoKernelImageForDevice = 209,
   cudaErrorNotReady = 600,
   cudaErrorIllegalAddress = 700,
   cudaErrorLaunchFailure = 719,
@@ -38,6 +40,9 @@ struct cudaDeviceProp {
   std::size_t totalGlobalMem;
   int major, minor, multiProcessorCount;
 };
+struct cudaFuncAttributes {
+  int binaryVersion;
+};
 inline constexpr unsigned cudaStreamNonBlocking = 1, cudaHostAllocDefault = 0;
 #define CUDART_VERSION 13000
 
@@ -46,6 +51,7 @@ cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaSetDevice(int device);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function);
 cudaError_t cudaMalloc(void** memory, std::size_t bytes);
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total);
 cudaError_t cudaFree(void* memory);
@@ -73,6 +79,7 @@ class FakeMachine {
     int multiprocessors = 4;
     std::size_t memory_bytes = std::size_t{1} << 30;  // of each device; all that is allocated gets written to
     int driver = 13000;                               // the CUDA version it serves; 0: none is installed
+    bool has_code = true;                             // the program has kernels for this compute capability
   };
   explicit FakeMachine(const Properties& properties);
   FakeMachine() : FakeMachine(Properties()) {}

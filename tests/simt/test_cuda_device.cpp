@@ -42,8 +42,12 @@ TEST_CASE("a device that is not there is an error that says what is missing") {
   CHECK(why(machine_with(0), "cuda") == "cuda:0: the driver finds no CUDA device on this machine");
   CHECK(why(machine_with(1, 0), "cuda:0") == "cuda:0: this machine has no NVIDIA driver");
   CHECK(why(machine_with(1, 12040), "cuda") ==
-        "cuda:0: the driver is too old: it serves CUDA 12.4, this build needs 13.0");
+        "cuda:0: the driver is too old: it serves CUDA 12.4, this build needs CUDA 13 or newer");
   CHECK(contains(why(machine_with(1, 13000, 75), "cuda"), "compute capability is 7.5"));
+  FakeMachine::Properties other = machine_with(1, 13000, 103);
+  other.has_code = false;
+  CHECK(why(other, "cuda") ==
+        "cuda:0: this build has no code for its compute capability 10.3, only for 80-real, 90a-real");
   CHECK(contains(why(machine_with(1), "cuda:99999999999999999999"), "no machine has so many"));
 }
 
@@ -79,8 +83,18 @@ TEST_CASE("auto is the CUDA device where there is one, else the CPU") {
     CHECK(make_device("auto", Precision::fp16)->name() == "cuda:0");
     CHECK(make_device("cpu")->name() == "cpu");
   }
+  // One that is there but cannot be used now is no reason to compute elsewhere, a hundred times slower.
+  for (const auto& [error, code] : {std::pair{cudaErrorMemoryAllocation, ErrorCode::out_of_memory},
+                                    std::pair{cudaErrorLaunchFailure, ErrorCode::device}}) {
+    FakeMachine machine(machine_with(1));
+    machine.fail(1, error, false, "cudaSetDevice");
+    message_of([] { make_device("auto"); }, code);
+    CHECK(machine.failed());
+  }
   const FakeMachine machine(machine_with(1, 0));
-  CHECK(make_device("auto")->name() == "cpu");
+  std::string why;
+  CHECK(make_device("auto", Precision::fp32, 0, &why)->name() == "cpu");
+  CHECK(why == "cuda:0: this machine has no NVIDIA driver");
   const std::string message =
       message_of([] { make_device("auto", Precision::fp16); }, ErrorCode::unsupported);
   CHECK(contains(message, "the CPU computes in fp32"));
@@ -182,6 +196,31 @@ TEST_CASE("a device without room refuses, and what was there before goes on") {
   CHECK(machine.violation() == "");
 }
 
+TEST_CASE("the arena has no room for the largest pictures, which bring their own") {
+  FakeMachine machine;
+  const auto model = small_model();
+  DetectorOptions all = options();
+  all.max_image_pixels = DetectorOptions{}.max_image_pixels;
+  Detector detector(model, all);
+  const std::size_t before = machine.bytes_in_use(), room = 3 * (std::size_t{16} << 20);
+  CHECK(before > room);
+  CHECK(before < room + (8 << 20));
+  CHECK(detector.session().arena_bytes() < before);
+  const auto mallocs = [&](const Picture& picture) {
+    machine.reset_counts();
+    CHECK_NOTHROW(detector.detect(picture.view));
+    CHECK(machine.bytes_in_use() == before);
+    return machine.count("cudaMalloc");
+  };
+  CHECK(mallocs(Picture(4096, 4096, 1)) == 0);
+  const Picture larger(4097, 4096, 2);
+  CHECK(mallocs(larger) == 1);
+  CHECK(mallocs(larger) == 1);
+  machine.fail(1, cudaErrorMemoryAllocation, false, "cudaMalloc");
+  message_of([&] { detector.detect(larger.view); }, ErrorCode::out_of_memory);
+  CHECK(machine.violation() == "");
+}
+
 TEST_CASE("weights that no session uses make room for others") {
   const Picture picture(32, 24, 1);
   const auto model = [] { return small_model(); };
@@ -214,6 +253,7 @@ TEST_CASE("weights that no session uses make room for others") {
   CHECK(machine.violation() == "");
 }
 
+// Of the other device's session this says what the engine makes of it, with a runtime that goes on.
 TEST_CASE("after a sticky error a session says that it is dead, another device's goes on") {
   const Picture picture(32, 24, 1);
   FakeMachine machine(machine_with(2));
@@ -281,14 +321,16 @@ TEST_CASE("an error at any call of a detection is reported, leaks nothing and is
   const int calls = machine.count_all();
   const std::size_t alive = machine.allocations_alive();
   REQUIRE(calls > 15);
-  for (int n = 1; n <= calls; ++n) {
-    INFO("call " << n << " of " << calls);
-    machine.fail(n, cudaErrorInvalidValue);
-    const std::string message = message_of([&] { detector.detect(picture.view); }, ErrorCode::device);
+  for (int n = 1; n <= 2 * calls; ++n) {
+    const bool full = n > calls;
+    INFO("call " << n << " of 2 times " << calls);
+    machine.fail(full ? n - calls : n, full ? cudaErrorMemoryAllocation : cudaErrorInvalidValue);
+    const std::string message = message_of([&] { detector.detect(picture.view); },
+                                           full ? ErrorCode::out_of_memory : ErrorCode::device);
     CHECK(machine.failed());
-    CHECK(contains(message, "invalid argument"));
+    CHECK(contains(message, full ? "out of memory" : "invalid argument"));
     CHECK(machine.allocations_alive() == alive);
-    if (n % 8 == 1 || n == calls) CHECK(same_bits(expected, detector.detect(picture.view)));
+    if (n % 8 == 1 || n == 2 * calls) CHECK(same_bits(expected, detector.detect(picture.view)));
   }
   CHECK(machine.violation() == "");
 }
@@ -311,14 +353,17 @@ TEST_CASE("an error at any call of making a detector and its first detection lea
   REQUIRE(calls > 100);
   REQUIRE(all > calls);
   const int until_result = calls;
-  for (int n = 1; n <= all; ++n) {
-    const bool sticky = n % 5 == 0;
-    INFO("call " << n << " of " << all << (sticky ? ", sticky" : ""));
+  for (int i = 0; i < 2 * all; ++i) {
+    const int n = i / 2 + 1;
+    const bool full = i % 2 != 0, sticky = !full && n % 5 == 0;
+    INFO("call " << n << " of " << all << (sticky ? ", sticky" : full ? ", out of memory" : ""));
     FakeMachine machine;
-    machine.fail(n, cudaErrorLaunchFailure, sticky);
+    machine.fail(n, full ? cudaErrorMemoryAllocation : cudaErrorLaunchFailure, sticky);
     if (n <= until_result) {
       // The first one asks whether there is a device at all.
-      message_of([&] { attempt(machine); }, n == 1 ? ErrorCode::unsupported : ErrorCode::device);
+      message_of([&] { attempt(machine); }, full     ? ErrorCode::out_of_memory
+                                            : n == 1 ? ErrorCode::unsupported
+                                                     : ErrorCode::device);
     } else {
       CHECK_NOTHROW(attempt(machine));
     }
