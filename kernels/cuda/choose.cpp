@@ -29,7 +29,8 @@ GemmChoice choose_gemm(const GemmProblem& problem) {
   GemmChoice best;
   double least = std::numeric_limits<double>::infinity();
   for (int t = 0; t < static_cast<int>(gemm_tiles.size()); ++t) {
-    for (int splits = 1; splits <= 16 && (splits == 1 || problem.steps >= 8 * splits); splits *= 2) {
+    for (const int splits : gemm_splits) {
+      if (splits > 1 && problem.steps < std::int64_t{gemm_least_steps} * splits) continue;
       const double c = cost(problem, gemm_tiles[static_cast<std::size_t>(t)], splits);
       if (c < least) {
         least = c;

@@ -1,10 +1,11 @@
 // The implicit-GEMM kernel and its launcher.
 //
-// A block of 8 warps makes a tile of rows x columns. k goes by in steps of 64 bytes; four steps are in flight
-// as cp.async copies. Rows of the shared tiles are 80 bytes apart, so that the eight rows of an ldmatrix lie
-// in different banks. Two gathers: `vector` copies 16 bytes of channels of one tap (channels a multiple of 16
-// bytes); `scalar` takes single elements of k = (tap, channel) run together, for first layers of 3 channels
-// and all odd counts. When the steps end, the sums pass through shared memory so that rows are written whole,
+// A block of 8 warps makes a tile of rows x columns. k goes by in steps of 64 bytes: one of four stages is
+// multiplied while the others are filled. Rows of the shared tiles are 80 bytes apart, so that the eight rows
+// of an ldmatrix lie in different banks. Weights come as cp.async copies, the source by one of two gathers:
+// `vector` copies 16 bytes of channels of one tap, as cp.async too (channels a multiple of 16 bytes); `scalar`
+// takes single elements of k = (tap, channel) run together, for first layers of 3 channels and all odd counts,
+// by loads and stores that each thread waits for, so nothing of the source is in flight. When the steps end, the sums pass through shared memory so that rows are written whole,
 // with bias, ReLU, factor and, where asked, the maximum of 2x2 neighbours: then rows are numbered so that the
 // four pixels of a window are neighbours. Split along k, blocks write their sums to the workspace and a
 // second kernel adds them in order.

@@ -1,7 +1,7 @@
 """Compiles CUDA sources and holds what ptxas says of each kernel: no stack frame, no spills, and not more registers
 than its ceiling.
 
-    check.py --nvcc nvcc --root SOURCE_DIR --ceilings ceilings.txt --archs 80,90a [--list] file.cu...
+    check.py --nvcc nvcc --ceilings ceilings.txt --archs 80,90a [--list] file.cu... --flags FLAG...
 
 Exit code 1 names every kernel that breaks a rule; --list prints the registers of all.
 """
@@ -36,8 +36,7 @@ def demangled(names):
 
 def compiled(args, source, archs):
     """[(arch, mangled name, registers, {what: bytes})] of one source."""
-    command = [args.nvcc, "-std=c++20", "-O3", "--fmad=false", "-fatbin", "-Xptxas", "-v", "-o", os.devnull, source]
-    command += [f"-I{args.root}/{folder}" for folder in ("", "engine/include", "engine", "kernels", "kernels/cuda")]
+    command = [args.nvcc, *args.flags, "-fatbin", "-Xptxas", "-v", "-o", os.devnull, source]
     command += [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
@@ -60,11 +59,11 @@ def compiled(args, source, archs):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--nvcc", required=True)
-    parser.add_argument("--root", required=True)
     parser.add_argument("--ceilings", required=True)
     parser.add_argument("--archs", required=True)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("sources", nargs="+")
+    parser.add_argument("--flags", nargs=argparse.REMAINDER, required=True, help="those of the build, without -gencode; last")
     args = parser.parse_args()
     if not shutil.which("c++filt"):
         sys.exit("c++filt (binutils) is needed to read the kernels' names")

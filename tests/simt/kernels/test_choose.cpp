@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -58,7 +59,7 @@ void check_possible(const GemmProblem& p, const GemmChoice& choice) {
   REQUIRE(choice.tile >= 0);
   REQUIRE(choice.tile < static_cast<int>(gemm_tiles.size()));
   REQUIRE(choice.splits >= 1);
-  CHECK(choice.splits <= 16);
+  CHECK(std::count(gemm_splits.begin(), gemm_splits.end(), choice.splits) == 1);
   // Every part of k has a step.
   if (choice.splits > 1) CHECK(ceil_div(p.steps, ceil_div(p.steps, choice.splits)) == choice.splits);
 }
@@ -97,6 +98,22 @@ TEST_CASE(
   CHECK(gemm_tiles[static_cast<std::size_t>(large.tile)] == GemmTile{128, 128});
   CHECK(large.splits == 1);
   CHECK(choose_gemm({300, 64, 784, 132}).splits > 1);
+}
+
+// So no configuration is kept that only tests would see.
+TEST_CASE("choose_gemm takes every tile and every number of splits for some problem") {
+  std::set<int> tiles, splits;
+  for (std::int64_t rows = 1; rows < 1 << 20; rows *= 2) {
+    for (const std::int64_t columns : {64, 128, 4096}) {
+      for (const std::int64_t steps : {1, 16, 32, 64, 784}) {
+        const GemmChoice choice = choose_gemm({rows, columns, steps, 132});
+        tiles.insert(choice.tile);
+        splits.insert(choice.splits);
+      }
+    }
+  }
+  CHECK(tiles.size() == gemm_tiles.size());
+  CHECK(splits == std::set<int>(gemm_splits.begin(), gemm_splits.end()));
 }
 
 TEST_CASE("choose_gemm of the smallest and of odd problems") {
