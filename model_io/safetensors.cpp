@@ -1,22 +1,19 @@
 #include "model_io/safetensors.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
-#include <system_error>
 
 #include "frcnn/error.h"
 #include "model_io/atomic_file.h"
+#include "model_io/mapped_file.h"
 
 namespace frcnn {
 namespace {
@@ -373,27 +370,13 @@ std::shared_ptr<const SafetensorsFile> SafetensorsFile::parse(std::span<const st
 }
 
 std::shared_ptr<const SafetensorsFile> SafetensorsFile::open(const std::string& path) {
-  const auto fail = [&](const char* what, int error) {
-    throw Error(ErrorCode::io, path + ": " + what + ": " + std::generic_category().message(error));
-  };
-  // O_NONBLOCK so that a pipe in place of a file is refused instead of waited for.
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) fail("cannot open", errno);
-  struct stat info {};
-  const bool known = ::fstat(fd, &info) == 0;
-  const bool regular = known && S_ISREG(info.st_mode);
-  const std::size_t bytes = regular ? static_cast<std::size_t>(info.st_size) : 0;
-  void* const base = bytes > 0 ? ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, 0) : nullptr;
-  const int error = errno;
-  ::close(fd);  // the mapping keeps the file
-  if (!regular) throw Error(ErrorCode::io, path + ": not a regular file");
-  if (bytes == 0) throw Error(ErrorCode::bad_file, path + ": the file is empty");
-  if (base == MAP_FAILED) fail("cannot map", error);
+  return map(MappedFile::open(path), path);
+}
 
-  const std::shared_ptr<const void> mapping(base, [bytes](void* p) { ::munmap(p, bytes); });
-  auto file =
-      std::const_pointer_cast<SafetensorsFile>(parse({static_cast<const std::byte*>(base), bytes}, path));
-  file->mapping_ = mapping;
+std::shared_ptr<const SafetensorsFile> SafetensorsFile::map(std::shared_ptr<const MappedFile> mapping,
+                                                            const std::string& name) {
+  auto file = std::const_pointer_cast<SafetensorsFile>(parse(mapping->bytes(), name));
+  file->mapping_ = std::move(mapping);
   return file;
 }
 

@@ -18,7 +18,10 @@ namespace frcnn {
 namespace {
 
 constexpr std::size_t max_layers = 20'000;  // a layer of two bytes must not cost hundreds each
-constexpr std::size_t max_fields_per_layer = 5'000;
+constexpr std::size_t max_fields_per_layer = 5'000, max_fields = 500'000;  // the latter in all layers
+constexpr std::size_t max_blobs =
+    16;  // of a layer: an empty one takes two bytes in the file and a hundred in memory
+constexpr int max_rank = 32;
 constexpr std::size_t max_prototxt_bytes = 64u << 20;
 constexpr int max_prototxt_depth = 32;  // the text parser recurses, into unknown fields too
 constexpr std::uint32_t layer_field = 100, old_layer_field = 2, name_field = 1, input_field = 3;
@@ -98,6 +101,9 @@ Lrn read(const frcnn_caffe::Lrn& p) {
 CaffeBlob read(const frcnn_caffe::Blob& p, const std::string& where) {
   CaffeBlob blob;
   if (p.has_shape()) {
+    if (p.shape().dim_size() > max_rank)
+      throw Error(ErrorCode::bad_file, fmt::format("{}: {} dimensions, at most {} are allowed", where,
+                                                   p.shape().dim_size(), max_rank));
     blob.shape.assign(p.shape().dim().begin(), p.shape().dim().end());
   } else {
     blob.shape = {p.num(), p.channels(), p.height(), p.width()};
@@ -207,7 +213,7 @@ CaffeLayer read(const std::shared_ptr<const frcnn_caffe::OldLayer>& p, const std
 
 template <typename Message>
 CaffeLayer parse_layer(std::span<const std::byte> bytes, std::size_t offset, const std::string& source,
-                       std::size_t index) {
+                       std::size_t index, std::size_t& fields_left) {
   const auto where = [&](const std::string& name) {
     return fmt::format("layer {}{} at bytes {} to {}", index, name.empty() ? "" : " (" + name + ")", offset,
                        offset + bytes.size());
@@ -216,9 +222,15 @@ CaffeLayer parse_layer(std::span<const std::byte> bytes, std::size_t offset, con
     bad(source, where("") + " is larger than 2 GiB, the format's limit");
   WireReader fields(bytes, offset, source);
   WireField field;
-  for (std::size_t count = 0; fields.next(field); ++count)
+  std::size_t count = 0, blobs = 0;
+  for (; fields.next(field); ++count) {
     if (count == max_fields_per_layer)
       bad(source, fmt::format("{} has more than {} fields", where(""), max_fields_per_layer));
+    if (field.number == static_cast<std::uint32_t>(Message::kBlobsFieldNumber) && ++blobs > max_blobs)
+      bad(source, fmt::format("{} has more than {} blobs", where(""), max_blobs));
+  }
+  if (count > fields_left) bad(source, fmt::format("more than {} fields in all layers", max_fields));
+  fields_left -= count;
   auto message = std::make_shared<Message>();
   if (!message->ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
     bad(source, where(message->name()) + " is damaged");
@@ -263,6 +275,7 @@ CaffeNet parse_caffemodel(std::span<const std::byte> bytes, const std::string& s
   CaffeNet net;
   WireReader fields(bytes, 0, source);
   WireField field;
+  std::size_t fields_left = max_fields;
   while (fields.next(field)) {
     if (field.type != WireType::bytes) continue;
     const std::string text(
@@ -274,9 +287,11 @@ CaffeNet parse_caffemodel(std::span<const std::byte> bytes, const std::string& s
     const std::size_t index = net.layers.size();
     if (index == max_layers) bad(source, fmt::format("more than {} layers", max_layers));
     if (field.number == layer_field) {
-      net.layers.push_back(parse_layer<frcnn_caffe::Layer>(field.bytes, field.offset, source, index));
+      net.layers.push_back(
+          parse_layer<frcnn_caffe::Layer>(field.bytes, field.offset, source, index, fields_left));
     } else {
-      net.layers.push_back(parse_layer<frcnn_caffe::OldLayer>(field.bytes, field.offset, source, index));
+      net.layers.push_back(
+          parse_layer<frcnn_caffe::OldLayer>(field.bytes, field.offset, source, index, fields_left));
       net.old_format = true;
     }
   }

@@ -199,6 +199,9 @@ class Conversion {
           "the network reads blue, green, red in 0..255 minus the mean, as Caffe's; weights that torchvision "
           "trained "
           "read other pixels: --input torchvision folds those into the first convolution");
+    // Weights of a published size were trained somewhere, and a wrong guess gives a detector that finds
+    // nothing.
+    pixels_unknown_ = !options_.input && scheme_ == NameScheme::torchvision && published_;
     if (options_.input != InputForm::torchvision) return;
     std::string first;
     for (const BackboneLayer& layer : config_.backbone)
@@ -429,6 +432,14 @@ class Conversion {
 
   void demand_missing() {
     for (const auto& [key, value] : options_.sets) missing_.erase(key);
+    const std::string pixels = fmt::format(
+        "{} names the layers as torchvision does, whose networks read other pixels than Caffe's, and the "
+        "names do not say "
+        "which these weights were trained with; give --input torchvision (red, green, blue in 0..1, mean and "
+        "deviation) "
+        "or --input caffe (blue, green, red in 0..255, mean)",
+        scheme_file_);
+    if (missing_.empty() && pixels_unknown_) throw Error(ErrorCode::bad_model, pixels);
     if (missing_.empty()) return;
     throw Error(
         ErrorCode::bad_model,
@@ -436,7 +447,7 @@ class Conversion {
             "{}: neither the file nor a published model's shapes say {}{}; give the network's --prototxt, or "
             "--set {}=...{}",
             source_names_, fmt::join(missing_, ", "), why_missing_, fmt::join(missing_, "=... --set "),
-            other_problems()));
+            (pixels_unknown_ ? "; " + pixels : "") + other_problems()));
   }
 
   // What is wrong besides, so that one run tells everything: the model is checked with as many anchors as it
@@ -544,6 +555,7 @@ class Conversion {
   std::optional<PublishedModel> published_;
   std::set<std::string> missing_;  // keys that only the user can give
   std::string why_missing_;
+  bool pixels_unknown_ = false;  // and --input must tell them
   std::string source_names_;
 };
 

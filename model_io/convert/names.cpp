@@ -111,7 +111,7 @@ SchemeNames scheme_names(const std::vector<std::string>& tensors, const std::str
   for (const std::string& tensor : tensors) {
     TranslatedName named{tensor, tensor};
     if (out.scheme != NameScheme::caffe) {
-      if (const auto number = module_number(tensor, prefix))
+      if (const auto number = prefix.empty() ? std::nullopt : module_number(tensor, prefix))
         named.name = names.at(*number) + std::string(ending(tensor));
       for (const Layer& layer : layers)
         if (layer.scheme == out.scheme && tensor.substr(0, tensor.rfind('.')) == layer.theirs)

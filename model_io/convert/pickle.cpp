@@ -21,7 +21,8 @@ constexpr std::size_t max_bytes = 16u << 20;
 constexpr std::size_t max_stack = 1u << 20, max_memo = 1u << 20, max_containers = 1u << 19;
 constexpr std::size_t max_elements = 2u << 20;  // in all containers together
 constexpr std::size_t max_tensors = 1u << 17;
-constexpr std::size_t max_marks = 256;  // open at the same time, so also how deep tuples nest
+constexpr std::size_t max_marks = 256;        // open at the same time, so also how deep tuples nest
+constexpr std::size_t max_storage_key = 255;  // keys are sorted: long ones with equal beginnings take time
 
 class Machine {
  public:
@@ -246,6 +247,9 @@ class Machine {
     TorchStorage storage;
     storage.type = unpack(parts[1].number).type;
     storage.key = out_.text(parts[2]);
+    if (storage.key.size() > max_storage_key)
+      fail(fmt::format("a storage's key of {} bytes, at most {} are allowed", storage.key.size(),
+                       max_storage_key));
     storage.elements = whole(parts[4], "a storage's size");
     storage.view_elements = storage.elements;
     if (parts.size() == 6 && parts[5].kind != Kind::none) {
@@ -324,6 +328,9 @@ class Machine {
     if (tensor.elements > 0 && last >= available)
       fail(fmt::format("a tensor whose last element is number {} of a storage of {}", last, available));
     if (tensor.elements == 0) tensor.offset = 0;
+    for (std::size_t d = 0; d < tensor.rank; ++d)
+      if (tensor.shape[d] <= 1)
+        tensor.stride[d] = 0;  // never stepped along; it may be any number in the file
     if (storage.view_offset % unit != 0) fail("a view that begins within an element");
     tensor.offset += storage.view_offset / unit;
   }

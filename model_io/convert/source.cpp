@@ -1,59 +1,20 @@
 #include "model_io/convert/source.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
+#include <map>
 #include <set>
 #include <string_view>
 
 #include "frcnn/error.h"
 #include "model_io/convert/torch_file.h"
+#include "model_io/mapped_file.h"
 #include "model_io/model_file.h"
 #include "model_io/safetensors.h"
 
 namespace frcnn {
 namespace {
-
-// The whole file, mapped read-only.
-class Mapping {
- public:
-  explicit Mapping(const std::string& path) {
-    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (file < 0) fail(path, "cannot be opened");
-    struct stat status {};
-    const bool known = ::fstat(file, &status) == 0;
-    if (known && S_ISREG(status.st_mode) && status.st_size > 0) {
-      size_ = static_cast<std::size_t>(status.st_size);
-      data_ = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
-    }
-    const int error = errno;
-    ::close(file);
-    if (known && !S_ISREG(status.st_mode)) throw Error(ErrorCode::io, path + ": not a regular file");
-    if (known && size_ == 0) throw Error(ErrorCode::bad_file, path + ": the file is empty");
-    errno = error;
-    if (!known || data_ == MAP_FAILED) fail(path, "cannot be read");
-  }
-  ~Mapping() {
-    if (data_ != MAP_FAILED) ::munmap(data_, size_);
-  }
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-
-  std::span<const std::byte> bytes() const { return {static_cast<const std::byte*>(data_), size_}; }
-
- private:
-  [[noreturn]] static void fail(const std::string& path, const char* what) {
-    throw Error(ErrorCode::io, fmt::format("{}: {}: {}", path, what, std::strerror(errno)));
-  }
-  void* data_ = MAP_FAILED;
-  std::size_t size_ = 0;
-};
 
 // By the header's JSON alone: where the length before it is damaged, its reader says so.
 bool looks_like_safetensors(std::string_view bytes) {
@@ -122,8 +83,8 @@ void take_blobs(Source& source) {
   }
 }
 
-void take_safetensors(Source& source) {
-  const auto file = SafetensorsFile::open(source.path);
+void take_safetensors(Source& source, const std::shared_ptr<const MappedFile>& mapping) {
+  const auto file = SafetensorsFile::map(mapping, source.path);
   const auto ours = file->metadata().find("frcnn");
   source.format = ours == file->metadata().end() ? "safetensors" : "frcnn model";
   if (ours != file->metadata().end()) source.config = config_from_json(ours->second, source.path);
@@ -138,7 +99,7 @@ void take_safetensors(Source& source) {
   }
 }
 
-void take_torch(Source& source, const std::shared_ptr<const Mapping>& mapping) {
+void take_torch(Source& source, const std::shared_ptr<const MappedFile>& mapping) {
   TorchFile file = read_torch_file(mapping->bytes(), source.path);
   source.format = file.zip ? "PyTorch (zip)" : "PyTorch (without zip)";
   source.facts = std::move(file.facts);
@@ -159,27 +120,39 @@ void translate_names(Source& source) {
     source.tensors[i].name = std::move(translated.tensors[i].name);
 }
 
+// Of two tensors of one name, one would be lost in silence.
+void check_names(const Source& source) {
+  std::map<std::string_view, std::string_view> seen;
+  for (const SourceTensor& tensor : source.tensors)
+    if (const auto [first, is_new] = seen.emplace(tensor.name, tensor.source_name); !is_new)
+      throw Error(ErrorCode::bad_file,
+                  fmt::format("{}: {} and {} are both {}", source.path, printable(std::string(first->second)),
+                              printable(tensor.source_name), printable(tensor.name)));
+}
+
 }  // namespace
 
 Source read_source(const std::string& path) {
   Source source;
   source.path = path;
-  const auto mapping = std::make_shared<const Mapping>(path);
+  const auto mapping = MappedFile::open(path);
   const std::string_view bytes(reinterpret_cast<const char*>(mapping->bytes().data()),
                                mapping->bytes().size());
   const bool safetensors = looks_like_safetensors(bytes);
   if (safetensors || looks_like_torch_file(mapping->bytes())) {
     if (safetensors)
-      take_safetensors(source);
+      take_safetensors(source, mapping);
     else
       take_torch(source, mapping);
     if (!source.config) translate_names(source);
+    check_names(source);
     return source;
   }
   refuse_foreign(path, bytes.substr(0, 1 << 16));
   source.net = parse_caffemodel(mapping->bytes(), path);
   source.format = source.net->old_format ? "caffemodel (V1 layers)" : "caffemodel";
   take_blobs(source);
+  check_names(source);
   return source;
 }
 

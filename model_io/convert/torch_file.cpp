@@ -9,6 +9,7 @@
 #include <cstring>
 #include <functional>
 #include <optional>
+#include <set>
 #include <string_view>
 
 #include "frcnn/error.h"
@@ -21,7 +22,11 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
-constexpr int max_depth = 8;                  // of dictionaries around the state dict
+constexpr int max_depth = 8;  // of dictionaries around the state dict
+// Texts of a pickle may be shared, so that a few bytes repeat a long one: what is copied out of it is
+// bounded.
+constexpr std::size_t max_key = 1024, max_facts = 1000;
+constexpr std::size_t max_tensors = 1u << 17;
 constexpr std::int64_t max_zip_version = 10;  // of PyTorch's own format versions
 constexpr std::int64_t legacy_version = 1001;
 // The integer 0x1950a86a20f9469cfc6c as a pickle's LONG1 holds it.
@@ -67,10 +72,14 @@ class StateDict {
       : pickle_(pickle),
         source_(source),
         fetch_(fetch),
-        allowed_((std::uint64_t{1} << 20) + 4 * file_bytes) {}
+        allowed_((std::uint64_t{1} << 20) + 4 * file_bytes),
+        has_tensors_(pickle.containers.size()),
+        searched_(pickle.containers.size(), Search::none) {}
 
   TorchFile read() {
     const PickleValue* dict = find(pickle_.root, 0);
+    if (!dict && endless_)
+      bad(source_, fmt::format("no state dict within {} nested dictionaries", max_depth));
     if (!dict)
       bad(source_, "no state dict, a dictionary of named tensors: " + what_it_holds(), ErrorCode::bad_model);
     check_storages();
@@ -81,39 +90,60 @@ class StateDict {
   }
 
  private:
+  enum class Search : std::uint8_t { none, open, done };
+
   bool is_dict(const PickleValue& v) const { return v.kind == Kind::dict; }
 
-  bool has_tensors(const PickleValue& dict) const {
+  // Dictionaries may be shared, so each is looked through once.
+  bool has_tensors(const PickleValue& dict) {
+    std::optional<bool>& known = has_tensors_[dict.index];
+    if (known) return *known;
     const auto& items = pickle_.items(dict);
-    for (std::size_t i = 0; i + 1 < items.size(); i += 2)
-      if (items[i].kind == Kind::text && items[i + 1].kind == Kind::tensor) return true;
-    return false;
+    known = false;
+    for (std::size_t i = 0; i + 1 < items.size() && !*known; i += 2)
+      known = items[i].kind == Kind::text && items[i + 1].kind == Kind::tensor;
+    return *known;
   }
 
+  // What stands under a known name is preferred to tensors beside it, such as a best accuracy or a
+  // generator's state.
   const PickleValue* find(const PickleValue& value, int depth) {
     if (!is_dict(value)) return nullptr;
-    if (has_tensors(value)) return &value;
-    if (depth == max_depth)
-      bad(source_, fmt::format("no state dict within {} nested dictionaries", max_depth));
+    if (depth == max_depth || searched_[value.index] == Search::open) endless_ = true;
+    if (depth == max_depth || searched_[value.index] != Search::none) return nullptr;
+    searched_[value.index] = Search::open;
     const auto& items = pickle_.items(value);
-    const PickleValue* inner = nullptr;
-    std::size_t chosen = std::size(known_keys);
+    for (const PickleValue* inner : known_dicts(items))
+      if (const PickleValue* found = find_inside(items, *inner, depth)) return found;
+    if (has_tensors(value)) return &value;
+    if (const PickleValue* inner = only_dict_with_tensors(items))
+      if (const PickleValue* found = find_inside(items, *inner, depth)) return found;
+    searched_[value.index] = Search::done;
+    return nullptr;
+  }
+
+  const PickleValue* find_inside(const std::vector<PickleValue>& items, const PickleValue& inner, int depth) {
+    const PickleValue* const found = find(inner, depth + 1);
+    if (found) take_facts(items, &inner);
+    return found;
+  }
+
+  // The dictionaries under known names, the most telling name first.
+  std::vector<const PickleValue*> known_dicts(const std::vector<PickleValue>& items) const {
+    std::vector<std::pair<std::ptrdiff_t, const PickleValue*>> ranked;
     for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
       if (items[i].kind != Kind::text || !is_dict(items[i + 1])) continue;
       const auto known = std::find(std::begin(known_keys), std::end(known_keys), pickle_.text(items[i]));
-      const auto rank = static_cast<std::size_t>(known - std::begin(known_keys));
-      if (rank < chosen) {
-        chosen = rank;
-        inner = &items[i + 1];
-      }
+      if (known != std::end(known_keys)) ranked.emplace_back(known - std::begin(known_keys), &items[i + 1]);
     }
-    if (!inner) inner = only_dict_with_tensors(items);
-    if (!inner) return nullptr;
-    take_facts(items, inner);
-    return find(*inner, depth + 1);
+    std::stable_sort(ranked.begin(), ranked.end(),
+                     [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::vector<const PickleValue*> dicts;
+    for (const auto& entry : ranked) dicts.push_back(entry.second);
+    return dicts;
   }
 
-  const PickleValue* only_dict_with_tensors(const std::vector<PickleValue>& items) const {
+  const PickleValue* only_dict_with_tensors(const std::vector<PickleValue>& items) {
     const PickleValue* only = nullptr;
     for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
       if (items[i].kind != Kind::text || !is_dict(items[i + 1]) || !has_tensors(items[i + 1])) continue;
@@ -123,20 +153,25 @@ class StateDict {
     return only;
   }
 
+  // Those nearer to the weights were taken before, and stay.
   void take_facts(const std::vector<PickleValue>& items, const PickleValue* inner) {
     for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
-      if (items[i].kind != Kind::text || &items[i + 1] == inner) continue;
+      if (items[i].kind != Kind::text || &items[i + 1] == inner || pickle_.text(items[i]).size() > max_key)
+        continue;
       const std::string key(pickle_.text(items[i]));
       const PickleValue& value = items[i + 1];
       if (value.kind == Kind::text)
-        out_.facts[key] = std::string(pickle_.text(value).substr(0, 200));
+        fact(key, std::string(pickle_.text(value).substr(0, 200)));
       else if (value.kind == Kind::boolean)
-        out_.facts[key] = value.number ? "true" : "false";
+        fact(key, value.number ? "true" : "false");
       else if (value.kind == Kind::integer)
-        out_.facts[key] = std::to_string(value.number);
-      else if (value.kind == Kind::dict || value.kind == Kind::list)
+        fact(key, std::to_string(value.number));
+      else if (value.kind == Kind::dict || value.kind == Kind::list || value.kind == Kind::tensor)
         ignore(fmt::format("{}: beside the weights", printable(key)));
     }
+  }
+  void fact(const std::string& key, std::string value) {
+    if (out_.facts.size() < max_facts) out_.facts.try_emplace(key, std::move(value));
   }
 
   // A hostile file must not make a report of megabytes.
@@ -152,7 +187,8 @@ class StateDict {
     std::vector<std::string> keys;
     const auto& items = pickle_.items(pickle_.root);
     for (std::size_t i = 0; i + 1 < items.size() && keys.size() < 10; i += 2)
-      if (items[i].kind == Kind::text) keys.push_back(printable(std::string(pickle_.text(items[i]))));
+      if (items[i].kind == Kind::text)
+        keys.push_back(printable(std::string(pickle_.text(items[i]).substr(0, max_key))));
     return fmt::format("the file's dictionary has the keys {}",
                        keys.empty() ? "(none)" : fmt::to_string(fmt::join(keys, ", ")));
   }
@@ -171,7 +207,12 @@ class StateDict {
 
   void take(const PickleValue& key, const PickleValue& value) {
     if (key.kind != Kind::text) return ignore("an entry of the state dict whose key is no text");
-    std::string name(pickle_.text(key));
+    const std::string_view text = pickle_.text(key);
+    if (text.size() > max_key)
+      bad(source_,
+          fmt::format("a key of the state dict has {} bytes, at most {} are allowed", text.size(), max_key));
+    std::string name(text);
+    if (!keys_.insert(text).second) bad(source_, fmt::format("the state dict has {} twice", printable(name)));
     if (value.kind != Kind::tensor) {
       if (value.kind != Kind::none) ignore(printable(name) + ": no tensor");
       return;
@@ -180,6 +221,7 @@ class StateDict {
     const auto dtype = weight_type(tensor.type);
     if (!dtype)
       return ignore(fmt::format("{}: {}, no floating-point weight", printable(name), name_of(tensor.type)));
+    if (out_.tensors.size() == max_tensors) bad(source_, fmt::format("more than {} tensors", max_tensors));
     TorchFileTensor out;
     out.name = std::move(name);
     out.dtype = *dtype;
@@ -248,7 +290,11 @@ class StateDict {
   const Pickle& pickle_;
   const std::string& source_;
   const FetchStorage& fetch_;
-  std::uint64_t allowed_;  // bytes that copies may still take
+  std::uint64_t allowed_;                         // bytes that copies may still take
+  std::vector<std::optional<bool>> has_tensors_;  // by container
+  std::vector<Search> searched_;                  // by container
+  bool endless_ = false;                          // dictionaries nest too deeply, or in a circle
+  std::set<std::string_view> keys_;
   TorchFile out_;
 };
 
@@ -290,6 +336,8 @@ TorchFile read_zip(std::span<const std::byte> bytes, const std::string& source) 
     if (!folder.empty()) bad(source, "two members called data.pkl");
     folder = name.substr(0, name.size() - std::string_view("data.pkl").size());
   }
+  if (folder.size() > max_key)
+    bad(source, fmt::format("the archive's folder has a name of {} bytes", folder.size()));
   if (folder.empty()) bad(source, "a zip archive, but not one of torch.save: no data.pkl in it");
 
   const std::string version = short_member(zip, folder + "version", source);

@@ -31,11 +31,12 @@ struct TorchFile {
 
 bool looks_like_torch_file(std::span<const std::byte> bytes);
 
-// The tensors of the state dict in the file: the root itself, or what it holds under "model", "state_dict"
-// and the like, at any depth to 8. The prefix "module." of DataParallel is removed. Strided tensors are
-// copied into row-major order, others stay where they are; storages are read only if a tensor of the state
-// dict uses them. `bytes` must outlive those tensors of the result that have no owner. Throws Error(bad_file)
-// or Error(unsupported) with `source` and the place; see pickle.h for what is refused. Memory stays within a
+// The tensors of the state dict in the file: what its root holds under "model", "state_dict" and the like, at
+// any depth to 8, else the root itself, else its only dictionary with tensors. A key longer than 1024 bytes
+// or given twice is refused. The prefix "module." of DataParallel is removed. Strided tensors are copied into
+// row-major order, others stay where they are; storages are read only if a tensor of the state dict uses
+// them. `bytes` must outlive those tensors of the result that have no owner. Throws Error(bad_file) or
+// Error(unsupported) with `source` and the place; see pickle.h for what is refused. Memory stays within a
 // small multiple of the file's size.
 TorchFile read_torch_file(std::span<const std::byte> bytes, const std::string& source);
 

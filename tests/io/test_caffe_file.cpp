@@ -192,8 +192,26 @@ TEST_CASE("caffemodel: claimed lengths, counts and groups cost nothing") {
   for (int i = 0; i < 20'001; ++i) many += Wire().add(100, Wire().text(1, "l")).bytes;
   CHECK(contains(failure([&] { parse(many); }), "20000 layers"));
   Wire fields;
-  for (int i = 0; i < 6000; ++i) fields.add(7, Wire());
-  CHECK(contains(failure([&] { parse(Wire().add(100, fields).bytes); }), "fields"));
+  for (int i = 0; i < 4900; ++i) fields.text(3, "");
+  fields.text(1, "l");
+  std::string everywhere;
+  for (int i = 0; i < 110; ++i) everywhere += Wire().add(100, fields).bytes;
+  CHECK(contains(failure([&] { parse(everywhere); }), "500000 fields in all layers"));
+  for (int i = 0; i < 100; ++i) fields.text(3, "");
+  CHECK(contains(failure([&] { parse(Wire().add(100, fields).bytes); }), "5000 fields"));
+  // Empty blobs, each of which is an object in memory; both layer formats.
+  for (const bool old : {false, true}) {
+    Wire blobs;
+    blobs.text(old ? 4 : 1, "l");
+    for (int i = 0; i < 4900; ++i) blobs.add(old ? 6 : 7, Wire());
+    std::string layers;
+    for (int i = 0; i < 100; ++i) layers += Wire().add(old ? 2 : 100, blobs).bytes;
+    CHECK(contains(failure([&] { parse(layers); }), "layer 0 at bytes"));
+    CHECK(contains(failure([&] { parse(layers); }), "more than 16 blobs"));
+  }
+  const Wire deep =
+      Wire().text(1, "l").add(7, Wire().add(7, Wire().packed_numbers(1, std::vector<std::int64_t>(100, 1))));
+  CHECK(contains(failure([&] { parse(Wire().add(100, deep).bytes); }), "100 dimensions, at most 32"));
   std::string groups(1'000'000, '\x0b');  // start-group tags
   failure([&] { parse(groups); });
   failure([&] { parse(Wire().add(100, Wire().text(1, "l").text(7, groups)).bytes); });

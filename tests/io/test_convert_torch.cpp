@@ -1,5 +1,11 @@
 // Checkpoints through the converter: names, conventions, folded inputs.
+#include <sys/stat.h>
+
+#include <chrono>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <future>
 #include <string>
 
 #include "catch.h"
@@ -168,22 +174,22 @@ TEST_CASE("convert: pooling modes that do not tell the operator must be decided"
 }
 
 TEST_CASE("convert: what a checkpoint says of itself is compared") {
-  Workshop w(jwyang({9, 3, true, "pool"}));
-  std::string bytes = scratch::read(w.options.sources[0]);
-  const std::size_t at = bytes.find("class_agnostic") + std::string("class_agnostic").size();
-  REQUIRE(bytes[at] == '\x88');
-  // The truth alone, and the archive's checksum with it.
   Workshop wrong(jwyang({10, 3, false, "pool"}));
   check_error([&] { wrong.convert(); }, ErrorCode::bad_model, {"anchor_scales", "anchor_ratios"});
-  std::vector<WireTensor> tensors;
-  add(tensors, "RCNN_bbox_pred", {12, 8});
-  add(tensors, "RCNN_base.0", {4, 3, 3, 3});
-  add(tensors, "RCNN_base.3", {4, 4, 3, 3});
-  PickleBytes p;
-  p.proto().raw("}(").text("model");
-  test::add_state_dict(p, tensors).text("class_agnostic").boolean(true).raw("u.");
-  Workshop liar(test::zip_bytes(test::torch_members(p.bytes, tensors)));
-  check_error([&] { liar.convert(); }, ErrorCode::bad_model, {"class_agnostic is true", "12 outputs"});
+  for (const bool says : {true, false}) {
+    const std::int64_t outputs = says ? 12 : 4;
+    std::vector<WireTensor> tensors;
+    add(tensors, "RCNN_bbox_pred", {outputs, 8});
+    add(tensors, "RCNN_base.0", {4, 3, 3, 3});
+    add(tensors, "RCNN_base.3", {4, 4, 3, 3});
+    PickleBytes p;
+    p.proto().raw("}(").text("model");
+    test::add_state_dict(p, tensors).text("class_agnostic").boolean(says).raw("u.");
+    Workshop liar(test::zip_bytes(test::torch_members(p.bytes, tensors)));
+    check_error([&] { liar.convert(); }, ErrorCode::bad_model,
+                {std::string("class_agnostic is ") + (says ? "true" : "false"),
+                 "bbox_pred has " + std::to_string(outputs) + " outputs"});
+  }
 }
 
 TEST_CASE("convert: with a prototxt a checkpoint is the network of that text, under its names") {
@@ -323,4 +329,63 @@ TEST_CASE("convert: backbones have the head conventions of the detectors publish
   Workshop vgg(torchvision());
   CHECK(vgg.convert().config.pooled_w == 7);
   CHECK(vgg.convert().config.spatial_scale == 0.5);
+}
+
+TEST_CASE("convert: two tensors of one file that get one name are refused") {
+  const auto tensor = [](const std::string& name) {
+    return WireTensor{name, {4}, {}, "", "FloatStorage", 0, -1, bytes_of({1, 2, 3, 4})};
+  };
+  for (const char* twin : {"features.00.bias", "conv1_1.bias"}) {
+    Workshop w(torchvision({tensor(twin)}));
+    check_error([&] { w.convert(); }, ErrorCode::bad_file,
+                {"source.pth", "'features.0.bias'", twin, "both 'conv1_1.bias'"});
+  }
+}
+
+TEST_CASE("convert: a head without its backbone") {
+  std::vector<WireTensor> tensors;
+  add(tensors, "classifier.0", {2, 16});
+  add(tensors, "0", {2, 2});
+  Workshop w(test::torch_zip(tensors));
+  check_error([&] { w.convert(); }, ErrorCode::bad_model, {"source.pth"});
+}
+
+TEST_CASE("convert: weights of a published size under torchvision's names need to be told their pixels") {
+  const int widths[]{64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512};
+  const int modules[]{0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28};
+  std::string header;
+  std::size_t end = 0;
+  int inputs = 3;
+  for (std::size_t i = 0; i < std::size(widths); ++i) {
+    const auto add_tensor = [&](const std::string& name, const std::string& shape, std::size_t elements) {
+      header += (header.empty() ? "{" : ",") + ("\"features." + std::to_string(modules[i])) + "." + name +
+                "\":{\"dtype\":\"F32\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(end) +
+                "," + std::to_string(end + 4 * elements) + "]}";
+      end += 4 * elements;
+    };
+    const std::string out = std::to_string(widths[i]);
+    add_tensor("weight", out + "," + std::to_string(inputs) + ",3,3",
+               static_cast<std::size_t>(widths[i] * inputs * 9));
+    add_tensor("bias", out, static_cast<std::size_t>(widths[i]));
+    inputs = widths[i];
+  }
+  header += "}";
+  Workshop w(PickleBytes().little(header.size(), 8).raw(header).bytes);
+  std::filesystem::resize_file(w.options.sources[0], 8 + header.size() + end);  // a hole
+  check_error([&] { w.convert(); }, ErrorCode::bad_model,
+              {"source.pth", "--input torchvision", "--input caffe"});
+  w.options.input = InputForm::caffe;
+  CHECK(w.convert().config.pixel_mean[0] == Approx(102.9801));
+}
+
+TEST_CASE("convert: a pipe in place of a file is refused, not waited for") {
+  Workshop w("x");
+  std::filesystem::remove(w.options.sources[0]);
+  REQUIRE(::mkfifo(w.options.sources[0].c_str(), 0600) == 0);
+  auto done = std::async(std::launch::async,
+                         [&] { return std::string(scratch::error_of([&] { w.convert(); }).what()); });
+  const bool waits = done.wait_for(std::chrono::seconds(20)) != std::future_status::ready;
+  CHECK_FALSE(waits);
+  if (waits) std::ofstream(w.options.sources[0]) << "let it go";
+  CHECK(done.get().find("not a regular file") != std::string::npos);
 }

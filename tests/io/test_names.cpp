@@ -80,3 +80,10 @@ TEST_CASE("names: other networks are refused by name") {
   check_error([] { scheme_names(weights("features.", {3}), "f.pth"); }, ErrorCode::unsupported,
               {"features.3"});
 }
+
+TEST_CASE("names: a head alone, and names that are only a number") {
+  using Names = std::vector<std::string>;
+  CHECK(translated({"classifier.0.weight", "0.weight"}, NameScheme::torchvision) ==
+        Names{"fc6.weight", "0.weight"});
+  CHECK(translated({"RCNN_top.0.bias", "7.bias"}, NameScheme::jwyang) == Names{"fc6.bias", "7.bias"});
+}

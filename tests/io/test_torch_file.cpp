@@ -311,3 +311,40 @@ TEST_CASE("torch file: a damaged legacy file says where") {
   const std::string zip = test::torch_zip(two);
   for (std::size_t size = 4; size < zip.size(); ++size) CHECK_THROWS_AS(Read(zip.substr(0, size)), Error);
 }
+
+TEST_CASE("torch file: the weights are found beside tensors that are none") {
+  // A best accuracy or a generator's state beside the state dict, and a model without tensors before it.
+  const Read beside(zip_around(two, [&](PickleBytes& p) {
+    p.raw("}(").text("epoch").integer(3).text("best_acc1");
+    test::add_tensor(p, two[1], "1", false).text("state_dict");
+    test::add_state_dict(p, two).raw("u");
+  }));
+  check_two(beside);
+  CHECK(beside.file.facts.at("epoch") == "3");
+  REQUIRE(beside.file.ignored.size() == 1);
+  CHECK(beside.file.ignored[0].find("'best_acc1'") != std::string::npos);
+  check_two(Read(zip_around(two, [&](PickleBytes& p) {
+    p.raw("}(").text("model").raw("}(").text("name").text("vgg16").raw("u").text("state_dict");
+    test::add_state_dict(p, two).raw("u");
+  })));
+  // Facts nearer to the weights count more.
+  const Read nested(zip_around(two, [&](PickleBytes& p) {
+    p.raw("}(").text("epoch").integer(1).text("net").raw("}(").text("epoch").integer(2).text("weights");
+    test::add_state_dict(p, two).raw("uu");
+  }));
+  check_two(nested);
+  CHECK(nested.file.facts.at("epoch") == "2");
+}
+
+TEST_CASE("torch file: a dimension of one may have any stride") {
+  std::vector<WireTensor> tensors{{"w",
+                                   {1, 2, 3, 1},
+                                   {INT64_MAX, 1, 2, INT64_MAX},
+                                   "",
+                                   "FloatStorage",
+                                   0,
+                                   -1,
+                                   bytes_of({1, 2, 3, 4, 5, 6})}};
+  const Read read(test::torch_zip(tensors));
+  CHECK(read.values(0) == std::vector<float>{1, 3, 5, 2, 4, 6});
+}
