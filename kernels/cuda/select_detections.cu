@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(kThreads)
                           int keep_ties) {
   __shared__ int histogram[256];
   __shared__ int found[2];
-  __shared__ int total;
+  __shared__ int total, rows;
   const std::int64_t image = blockIdx.x, first_list = image * (s.classes - 1);
   if (threadIdx.x == 0) {
     total = 0;
@@ -176,7 +176,7 @@ __global__ void __launch_bounds__(kThreads)
       w.kept_count[list] = kept;
       row += kept;
     }
-    total = row;
+    rows = row;
     count[image] = row;
   }
   __syncthreads();
@@ -187,7 +187,7 @@ __global__ void __launch_bounds__(kThreads)
       out[w.first_row[list] + i] = {static_cast<float>(c + 1), w.kept_score[list * s.per_image + i],
                                     w.kept[list * s.per_image + i]};
   }
-  for (int i = total + threadIdx.x; i < s.capacity; i += blockDim.x) out[i] = {0, 0, {0, 0, 0, 0}};
+  for (int i = rows + threadIdx.x; i < s.capacity; i += blockDim.x) out[i] = {0, 0, {0, 0, 0, 0}};
 }
 
 }  // namespace
