@@ -21,7 +21,7 @@ class PickleBytes {
     return *this;
   }
   PickleBytes& little(std::uint64_t value, int count) {
-    for (int i = 0; i < count; ++i) bytes += static_cast<char>(value >> (8 * i));
+    for (int i = 0; i < count; ++i) bytes += static_cast<char>(i < 8 ? value >> (8 * i) : 0);
     return *this;
   }
   PickleBytes& proto(int version = 2) { return raw("\x80").little(static_cast<std::uint64_t>(version), 1); }
