@@ -1,13 +1,16 @@
 #include "bench_run.h"
 
+#include <fmt/format.h>
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <atomic>
 #include <barrier>
 #include <chrono>
 #include <cmath>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "frcnn/error.h"
@@ -71,6 +74,7 @@ void run_together(const BenchRequest& request, std::vector<std::unique_ptr<Lane>
                   BenchResult& result) {
   std::mutex mutex;
   std::exception_ptr failure;
+  std::atomic<bool> incomplete = false;
   std::barrier start(static_cast<std::ptrdiff_t>(lanes.size()));
   Clock::time_point first = Clock::time_point::max(), last = Clock::time_point::min();
   const auto work = [&](Lane& lane) {
@@ -85,7 +89,7 @@ void run_together(const BenchRequest& request, std::vector<std::unique_ptr<Lane>
     start.arrive_and_wait();
     begin = Clock::now();
     try {
-      if (!own) ms = lane.images(request.iterations);
+      if (!own && !incomplete) ms = lane.images(request.iterations);
     } catch (...) {
       own = std::current_exception();
     }
@@ -100,7 +104,18 @@ void run_together(const BenchRequest& request, std::vector<std::unique_ptr<Lane>
     work(*lanes.front());  // here, with the thread pool that the first image made
   } else {
     std::vector<std::thread> threads;
-    for (const auto& lane : lanes) threads.emplace_back(work, std::ref(*lane));
+    threads.reserve(lanes.size());
+    try {
+      for (const auto& lane : lanes) threads.emplace_back(work, std::ref(*lane));
+    } catch (const std::system_error& error) {
+      incomplete = true;
+      const std::lock_guard lock(mutex);
+      failure = std::make_exception_ptr(
+          Error(ErrorCode::out_of_memory, fmt::format("thread {} of {} cannot be started: {}", threads.size() + 1,
+                                                      lanes.size(), error.what())));
+      // Those that run wait for all to begin.
+      for (std::size_t i = threads.size(); i < lanes.size(); ++i) start.arrive_and_drop();
+    }
     for (std::thread& thread : threads) thread.join();
   }
   if (failure) std::rethrow_exception(failure);

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "commands.h"
+#include "commit.h"
 #include "frcnn/error.h"
 #include "machine.h"
 #include "runtime/device.h"

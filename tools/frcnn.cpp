@@ -5,6 +5,7 @@
 #include <string>
 
 #include "commands.h"
+#include "commit.h"
 
 namespace {
 

@@ -60,8 +60,8 @@ std::string dnnl_isa() {
       return "AVX-512 with bf16";
     case dnnl_cpu_isa_avx512_core_amx:
       return "AVX-512 with AMX";
-    default:
-      return "other";
+    default:  // newer than these names
+      return fmt::format("{:#x}", static_cast<unsigned>(dnnl_get_effective_cpu_isa()));
   }
 }
 

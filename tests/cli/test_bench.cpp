@@ -147,6 +147,7 @@ TEST_CASE(
   REQUIRE(result.code == 0);
   const Json json = Json::parse(result.out);
   CHECK(json["architecture"] == "zf");
+  CHECK(json["load_ms"].is_null());
   CHECK(json["proposals"].get<int>() >= 20);
   CHECK(json["detections"].get<int>() >= 20);
   const auto again =

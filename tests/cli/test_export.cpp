@@ -1,12 +1,10 @@
 // `frcnn export` as a user runs it, and what OpenCV makes of its files.
-#include <sys/wait.h>
-
-#include <cstdlib>
 #include <filesystem>
 #include <sstream>
 #include <string>
 
 #include "catch.h"
+#include "oracle.h"
 #include "run_tool.h"
 #include "tiny_model.h"
 
@@ -54,22 +52,9 @@ TEST_CASE("export: OpenCV runs the shipped detector's files", "[.long][long]") {
   REQUIRE(tool::run({"detect", shipped, image, "--dump", dump}).code == 0);
   const std::string script = std::string(FRCNN_SOURCE_DIR) + "/tests/cli/opencv_net.py",
                     list = folder / "list";
-  bool ran = false;
-  for (const char* python : {"python3", "/usr/bin/python3"}) {  // the first may not see Debian's modules
-    const std::string command = std::string(python) + " '" + script + "' '" + folder / "bccd.prototxt" +
-                                "' '" + out + "' '" + dump +
+  const std::string arguments = "'" + script + "' '" + folder / "bccd.prototxt" + "' '" + out + "' '" + dump +
                                 "' conv5 rpn_cls_score rpn_bbox_pred rpn_cls_prob_reshape > '" + list + "'";
-    const int status = std::system(command.c_str());
-    const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    if (code == 77 || code == 127) continue;
-    REQUIRE(code == 0);
-    ran = true;
-    break;
-  }
-  if (!ran) {
-    WARN("SKIPPED: no python3 with cv2 here; the exported network was not run in OpenCV");
-    return;
-  }
+  if (!test::ran_oracle(arguments, "cv2")) return;
   std::istringstream lines(tool::read_file(list));
   std::string name;
   std::size_t elements = 0, compared = 0, tops = 0;

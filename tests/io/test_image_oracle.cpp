@@ -1,7 +1,6 @@
 // Our decoding against OpenCV's, where Debian's python3-opencv is installed.
 #include <array>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -9,11 +8,11 @@
 #include <string>
 #include <vector>
 
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "catch.h"
 #include "model_io/image_file.h"
+#include "oracle.h"
 
 TEST_CASE("image file: decodes as cv2.imread does") {
   namespace fs = std::filesystem;
@@ -21,18 +20,7 @@ TEST_CASE("image file: decodes as cv2.imread does") {
   fs::create_directories(folder);
   const std::string script = std::string(FRCNN_SOURCE_DIR) + "/tests/io/image_oracle.py";
   const fs::path list = folder / "list.txt";
-  bool ran = false;
-  for (const char* python : {"python3", "/usr/bin/python3"}) {    // the first may be one that does not see Debian's modules
-    const std::string command = std::string(python) + " '" + script + "' '" + folder.string() + "' > '" + list.string() + "'";
-    const int status = std::system(command.c_str());
-    const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    if (code == 77 || code == 127) continue;
-    REQUIRE(code == 0);
-    ran = true;
-    break;
-  }
-  if (!ran) {
-    WARN("SKIPPED: no python3 with cv2 here; decoding was not compared with OpenCV");
+  if (!frcnn::test::ran_oracle("'" + script + "' '" + folder.string() + "' > '" + list.string() + "'", "cv2")) {
     fs::remove_all(folder);
     return;
   }

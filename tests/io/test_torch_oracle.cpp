@@ -1,7 +1,4 @@
 // Our reading against PyTorch's own writing, where Debian's python3-torch is installed.
-#include <sys/wait.h>
-
-#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -10,6 +7,7 @@
 #include "catch.h"
 #include "model_io/convert/torch_file.h"
 #include "model_io/safetensors.h"
+#include "oracle.h"
 #include "scratch.h"
 
 using namespace frcnn;
@@ -18,22 +16,7 @@ TEST_CASE("torch file: reads what torch.save writes", "[.long][long]") {
   const scratch::Folder folder;
   const std::string script = std::string(FRCNN_SOURCE_DIR) + "/tests/io/torch_oracle.py",
                     list = folder / "list";
-  bool ran = false;
-  for (const char* python :
-       {"python3", "/usr/bin/python3"}) {  // the first may be one that does not see Debian's modules
-    const std::string command =
-        std::string(python) + " '" + script + "' '" + folder.path() + "' > '" + list + "'";
-    const int status = std::system(command.c_str());
-    const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    if (code == 77 || code == 127) continue;
-    REQUIRE(code == 0);
-    ran = true;
-    break;
-  }
-  if (!ran) {
-    WARN("SKIPPED: no python3 with torch here; checkpoints were not compared with PyTorch's");
-    return;
-  }
+  if (!test::ran_oracle("'" + script + "' '" + folder.path() + "' > '" + list + "'", "torch")) return;
   std::istringstream lines(scratch::read(list));
   std::size_t files = 0, refused = 0, compared = 0;
   for (std::string line; std::getline(lines, line);) {
