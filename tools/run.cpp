@@ -12,6 +12,7 @@
 
 #include "commands.h"
 #include "detector/detector.h"
+#include "detector/faster_rcnn.h"
 #include "device_options.h"
 #include "dump_file.h"
 #include "frcnn/error.h"
@@ -26,10 +27,16 @@ struct RunOptions {
   DeviceOptions device;
 };
 
+constexpr float longest_original = 1 << 20;  // pixels of a side
+
 constexpr const char* run_help =
     "BLOB is a safetensors file with f32 tensors\n"
     "  data        [1,3,H,W]  the network's input: B, G, R planes, mean subtracted, resized\n"
-    "  im_info     [1,3]      H, W, scale (network pixels per original pixel); not for a backbone\n"
+    "  im_info     [1,3]      height and width of the image within data, and its scale (network pixels per\n"
+    "                         original pixel); not for a backbone. Without it the image fills data, at the "
+    "scale\n"
+    "                         that the model's rule gives for image_size, or for a u8 tensor image_bgr "
+    "[h,w,3]\n"
     "  image_size  [1,2]      height, width of the original image; without it round(im_info / scale)\n"
     "and maybe others, which are passed over. OUT holds every named value in network order and\n"
     "detections [n,6] = class, score, x1, y1, x2, y2 in original pixels.\n"
@@ -88,6 +95,67 @@ void check_finite(const std::vector<float>& values, const char* name, const std:
                                               name, *bad, bad - values.begin()));
 }
 
+// How the image lies in the network's input.
+struct Placement {
+  std::array<float, 3> im_info{};
+  std::optional<std::array<float, 2>> image_size;
+};
+
+// For a file without im_info.
+std::array<float, 3> implied_info(const SafetensorsFile& file, const ModelConfig& config,
+                                  std::array<float, 2> data,
+                                  const std::optional<std::array<float, 2>>& image_size) {
+  std::optional<std::array<float, 2>> original = image_size;
+  if (const StoredTensor* image = file.find("image_bgr"); image && !original) {
+    if (image->dtype == DType::u8 && image->shape.size() == 3 && image->shape[2] == 3 &&
+        image->shape[0] > 0 && image->shape[1] > 0)
+      original = {static_cast<float>(image->shape[0]), static_cast<float>(image->shape[1])};
+  }
+  if (!original)
+    throw Error(ErrorCode::bad_file, fmt::format("{}: has no tensor `im_info`, and neither image_size nor "
+                                                 "image_bgr to tell it from; `frcnn run --help` "
+                                                 "lists what it needs",
+                                                 file.path()));
+  const double scale = image_scale(config, static_cast<std::int64_t>((*original)[0]),
+                                   static_cast<std::int64_t>((*original)[1]));
+  for (std::size_t i = 0; i < 2; ++i) {
+    if (static_cast<float>(std::nearbyint((*original)[i] * scale)) != data[i])
+      throw Error(ErrorCode::bad_file, fmt::format("{}: has no tensor `im_info`; by the model's rule an "
+                                                   "image of {}x{} gives an input of {}x{}, data "
+                                                   "is {}x{}",
+                                                   file.path(), (*original)[0], (*original)[1],
+                                                   std::nearbyint((*original)[0] * scale),
+                                                   std::nearbyint((*original)[1] * scale), data[0], data[1]));
+  }
+  return {data[0], data[1], static_cast<float>(scale)};
+}
+
+Placement placement(const SafetensorsFile& file, const ModelConfig& config, std::array<float, 2> data) {
+  Placement result;
+  if (const StoredTensor* tensor = file.find("image_size")) {
+    const std::vector<float> size = read_tensor(*tensor, {1, 2}, file.path());
+    check_positive(size, "image_size", file.path());
+    result.image_size = {size[0], size[1]};
+  }
+  if (!file.find("im_info")) {
+    result.im_info = implied_info(file, config, data, result.image_size);
+    return result;
+  }
+  const std::vector<float> info = read_tensor(required(file, "im_info"), {1, 3}, file.path());
+  check_positive(info, "im_info", file.path());
+  // A padded input may be larger than the image in it.
+  if (info[0] > data[0] || info[1] > data[1])
+    throw Error(ErrorCode::bad_file, fmt::format("{}: im_info says {}x{}, data has only {}x{}", file.path(),
+                                                 info[0], info[1], data[0], data[1]));
+  if (info[0] / info[2] < 0.5f || info[1] / info[2] < 0.5f || info[0] / info[2] > longest_original ||
+      info[1] / info[2] > longest_original)
+    throw Error(ErrorCode::bad_file,
+                fmt::format("{}: im_info has scale {}, so the original image would have {}x{} pixels",
+                            file.path(), info[2], info[0] / info[2], info[1] / info[2]));
+  result.im_info = {info[0], info[1], info[2]};
+  return result;
+}
+
 int run(const RunOptions& options) {
   const DetectorOptions on = detector_options(options.device);
   const std::shared_ptr<const Model> model = load_model(options.model);
@@ -97,28 +165,20 @@ int run(const RunOptions& options) {
   const std::vector<float> data = read_tensor(data_tensor, {1, 3, -1, -1}, options.input);
   check_finite(data, "data", options.input);
   const std::int64_t height = data_tensor.shape[2], width = data_tensor.shape[3];
-  std::array<float, 3> im_info{static_cast<float>(height), static_cast<float>(width), 1.0f};
-  std::optional<std::array<float, 2>> image_size;
-  if (is_detector) {
-    const std::vector<float> info = read_tensor(required(*file, "im_info"), {1, 3}, options.input);
-    check_positive(info, "im_info", options.input);
-    im_info = {info[0], info[1], info[2]};
-  }
-  if (const StoredTensor* tensor = file->find("image_size")) {
-    const std::vector<float> size = read_tensor(*tensor, {1, 2}, options.input);
-    check_positive(size, "image_size", options.input);
-    image_size = {size[0], size[1]};
-  }
+  const std::array<float, 2> size{static_cast<float>(height), static_cast<float>(width)};
+  Placement image{{size[0], size[1], 1.0f}, std::nullopt};
+  if (is_detector) image = placement(*file, model->config, size);
   Detector detector(model, on);
   DetectRequest request;
   request.want_tensors = true;
-  const DetectResult result = detector.run(data, height, width, im_info, image_size, request);
+  const DetectResult result = detector.run(data, height, width, image.im_info, image.image_size, request);
   write_dump(options.output, *model, result);
   if (is_detector) {
     fmt::print("{}: {} values, {} proposals, {} detections on {}\n", options.output, result.tensors.size(),
                result.proposal_count, result.detections.size(), detector.device().name());
   } else {
-    fmt::print("{}: {} values of a backbone on {}\n", options.output, result.tensors.size(), detector.device().name());
+    fmt::print("{}: {} values of a backbone on {}\n", options.output, result.tensors.size(),
+               detector.device().name());
   }
   return exit_ok;
 }

@@ -226,6 +226,10 @@ DetectResult Detector::run(std::span<const float> data_nchw, std::int64_t height
   if (!sane)
     throw Error(ErrorCode::invalid_argument, fmt::format("im_info: expected height, width and scale, all positive, got {}, {}, {}",
                                                          im_info[0], im_info[1], im_info[2]));
+  // A padded input may be larger than the image in it, never smaller.
+  if (im_info[0] > static_cast<float>(height) || im_info[1] > static_cast<float>(width))
+    throw Error(ErrorCode::invalid_argument, fmt::format("im_info: an image of {}x{} does not fit an input of {}x{}", im_info[0],
+                                                         im_info[1], height, width));
   Input input;
   input.source = GraphRequest::Source::blob;
   input.height = height;

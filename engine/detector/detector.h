@@ -82,7 +82,8 @@ class Detector {
   DetectResult detect(const ImageView& image, const DetectRequest& request = {});
 
   // The same from a network input: `data` is [1,3,H,W] (mean subtracted, resized), image_size the original's
-  // height and width, or nothing to take round(im_info / scale).
+  // height and width, or nothing to take round(im_info / scale). Throws Error(invalid_argument) for an im_info that is not
+  // finite, positive and within height and width.
   DetectResult run(std::span<const float> data_nchw, std::int64_t height, std::int64_t width,
                    std::array<float, 3> im_info, std::optional<std::array<float, 2>> image_size,
                    const DetectRequest& request = {});

@@ -111,6 +111,11 @@ TEST_CASE("blobs that do not fit are refused by name") {
        }},
       {"im_info", [](tiny::Tensors& t) { t["im_info"].values[2] = 0; }},
       {"im_info", [](tiny::Tensors& t) { t["im_info"].values[0] = NAN; }},
+      {"im_info says 49x80, data has only 48x80", [](tiny::Tensors& t) { t["im_info"].values[0] = 49; }},
+      {"im_info says 48x1e+30, data has only 48x80",
+       [](tiny::Tensors& t) { t["im_info"].values[1] = 1e30f; }},
+      {"im_info has scale 200", [](tiny::Tensors& t) { t["im_info"].values[2] = 200; }},
+      {"im_info has scale 1e-20", [](tiny::Tensors& t) { t["im_info"].values[2] = 1e-20f; }},
       {"image_size",
        [](tiny::Tensors& t) {
          t["image_size"] = {{1, 2}, {-50, 60}};
@@ -142,6 +147,54 @@ TEST_CASE("blobs that do not fit are refused by name") {
   const auto result = run({"run", dir / "m", dir / "in", dir / "out"});
   CHECK(result.code == 1);
   CHECK(contains(result.err, "im_info is f64, expected f32"));
+}
+
+TEST_CASE("without im_info the image fills the input at the scale of the model's rule") {
+  const TempDir dir;
+  tiny::save(dir / "m");  // 64 pixels the shorter side, 96 the longer at most
+  tiny::Tensors in = blob(64, 80, 1.0f);
+  in.erase("im_info");
+  write(dir / "in", in);
+  const auto refused = run({"run", dir / "m", dir / "in", dir / "out"});
+  CHECK(refused.code == 1);
+  CHECK(contains(refused.err, "has no tensor `im_info`, and neither image_size nor image_bgr"));
+
+  in["image_size"] = {{1, 2}, {128, 160}};
+  write(dir / "in", in);
+  const auto result = run({"run", dir / "m", dir / "in", dir / "out"});
+  INFO(result.err);
+  REQUIRE(result.code == 0);
+  CHECK(values(*SafetensorsFile::open(dir / "out"), "im_info") == std::vector<float>{64, 80, 0.5f});
+
+  // The same from an image, whose levels nobody reads.
+  in.erase("image_size");
+  std::vector<StoredTensor> stored = tiny::stored(in);
+  const std::vector<std::uint8_t> pixels(128 * 160 * 3);
+  stored.push_back({"image_bgr", DType::u8, {128, 160, 3}, pixels.data(), pixels.size()});
+  write_safetensors(dir / "in", stored, {});
+  REQUIRE(run({"run", dir / "m", dir / "in", dir / "again"}).code == 0);
+  CHECK(tool::read_file(dir / "again") == tool::read_file(dir / "out"));
+
+  in["image_size"] = {{1, 2}, {100, 160}};
+  write(dir / "in", in);
+  const auto other = run({"run", dir / "m", dir / "in", dir / "other"});
+  CHECK(other.code == 1);
+  CHECK(contains(other.err, "an image of 100x160 gives an input of 60x96, data is 64x80"));
+}
+
+TEST_CASE("an input may be padded beyond its image") {
+  const TempDir dir;
+  tiny::save(dir / "m");
+  tiny::Tensors in = blob(64, 96, 0.5f);
+  in["im_info"].values = {50, 70, 0.5f};
+  write(dir / "in", in);
+  REQUIRE(run({"run", dir / "m", dir / "in", dir / "out"}).code == 0);
+  const auto rois = values(*SafetensorsFile::open(dir / "out"), "rois");
+  REQUIRE(!rois.empty());
+  for (std::size_t i = 0; i < rois.size(); i += 5) {
+    CHECK(rois[i + 3] <= 69);
+    CHECK(rois[i + 4] <= 49);
+  }
 }
 
 TEST_CASE("a NaN in the input is found before anything is written") {
