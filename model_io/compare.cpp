@@ -1,11 +1,13 @@
 #include "model_io/compare.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <utility>
 
 #include "frcnn/error.h"
 #include "graph/dtype.h"
@@ -91,7 +93,82 @@ struct Pass {
   }
 };
 
-TensorDifference compare(const StoredTensor& a, const StoredTensor& b, const Tolerance& tolerance) {
+constexpr std::uint64_t detection_columns = 6;  // class, score, x1, y1, x2, y2
+
+bool are_detections(const StoredTensor& a, const StoredTensor& b) {
+  return a.name == "detections" && a.shape == b.shape && a.shape.size() == 2 &&
+         a.shape[1] == static_cast<std::int64_t>(detection_columns) && !is_integer(a.dtype) &&
+         !is_integer(b.dtype);
+}
+
+// Detections read once; box coordinates are in columns 2 to 5.
+using Row = std::array<double, detection_columns>;
+
+std::vector<Row> rows_of(const StoredTensor& t) {
+  std::vector<Row> rows(static_cast<std::size_t>(t.shape[0]));
+  for (std::uint64_t i = 0; i < rows.size() * detection_columns; ++i)
+    rows[i / detection_columns][i % detection_columns] = real(t, i);
+  return rows;
+}
+
+bool ties(const Row& x, const Row& y) { return x[0] == y[0] && x[1] == y[1]; }
+
+double box_distance(const Row& x, const Row& y) {
+  double most = 0;
+  for (std::size_t c = 2; c < detection_columns; ++c) most = std::max(most, std::abs(x[c] - y[c]));
+  return most;
+}
+
+// Rows that follow each other and tie in both files have no order: those of a are paired with b's by their
+// boxes. Returns how many moved.
+std::uint64_t pair_ties(std::vector<Row>& a, const std::vector<Row>& b) {
+  const std::vector<Row> given = a;
+  for (std::size_t first = 0, last; first < b.size(); first = last) {
+    for (last = first + 1; last < b.size() && ties(a[first], a[last]) && ties(b[first], b[last]); ++last) {
+    }
+    for (std::size_t row = first; row < last; ++row) {
+      const auto best = std::min_element(
+          a.begin() + static_cast<std::ptrdiff_t>(row), a.begin() + static_cast<std::ptrdiff_t>(last),
+          [&](const Row& x, const Row& y) { return box_distance(x, b[row]) < box_distance(y, b[row]); });
+      std::swap(*best, a[row]);
+    }
+  }
+  std::uint64_t moved = 0;
+  for (std::size_t row = 0; row < a.size(); ++row) moved += a[row] != given[row] ? 1 : 0;
+  return moved;
+}
+
+// Of two RoIs with equal scores either may suppress the other. Where a kept the other one, b's row becomes
+// what b itself computed for that RoI. Returns how many did.
+std::uint64_t accept_ties(const std::vector<Row>& a, std::vector<Row>& b, const StoredTensor* scores,
+                          const StoredTensor* boxes, double allowed) {
+  if (!scores || !boxes || scores->shape.size() != 2 || boxes->shape.size() != 2 ||
+      scores->shape[0] != boxes->shape[0] || is_integer(scores->dtype) || is_integer(boxes->dtype))
+    return 0;
+  const auto classes = static_cast<std::uint64_t>(scores->shape[1]),
+             width = static_cast<std::uint64_t>(boxes->shape[1]);
+  if (width != 4 && width != 4 * classes) return 0;
+  std::uint64_t accepted = 0;
+  for (std::size_t row = 0; row < b.size(); ++row) {
+    if (a[row][0] != b[row][0] || !(b[row][0] >= 0 && b[row][0] < static_cast<double>(classes))) continue;
+    if (box_distance(a[row], b[row]) <= allowed) continue;
+    const auto label = static_cast<std::uint64_t>(b[row][0]);
+    for (std::uint64_t roi = 0; roi < static_cast<std::uint64_t>(scores->shape[0]); ++roi) {
+      if (real(*scores, roi * classes + label) != b[row][1]) continue;
+      Row other = b[row];
+      for (std::uint64_t c = 0; c < 4; ++c)
+        other[c + 2] = real(*boxes, roi * width + (width == 4 ? 0 : 4 * label) + c);
+      if (!(box_distance(a[row], other) <= allowed)) continue;
+      b[row] = other;
+      ++accepted;
+      break;
+    }
+  }
+  return accepted;
+}
+
+TensorDifference compare(const StoredTensor& a, const StoredTensor& b, const Tolerance& tolerance,
+                         const SafetensorsFile& file_b) {
   TensorDifference out;
   out.name = a.name;
   out.dtype_a = a.dtype;
@@ -105,9 +182,20 @@ TensorDifference compare(const StoredTensor& a, const StoredTensor& b, const Tol
   const bool integers = is_integer(a.dtype) && is_integer(b.dtype);
   out.elements = a.bytes / size_of(a.dtype);
   out.allowed = integers ? 0 : tolerance.absolute + tolerance.relative * largest(b, out.elements);
+  std::vector<Row> rows_a, rows_b;
+  if (are_detections(a, b)) {
+    rows_a = rows_of(a);
+    rows_b = rows_of(b);
+    out.reordered = pair_ties(rows_a, rows_b);
+    out.other_of_tie =
+        accept_ties(rows_a, rows_b, file_b.find("cls_prob"), file_b.find("pred_boxes"), out.allowed);
+  }
+  const auto value = [](const StoredTensor& t, const std::vector<Row>& rows, std::uint64_t i) {
+    return rows.empty() ? real(t, i) : rows[i / detection_columns][i % detection_columns];
+  };
   Pass pass{out};
   for (std::uint64_t i = 0; i < out.elements; ++i) {
-    const double x = real(a, i), y = real(b, i);
+    const double x = value(a, rows_a, i), y = value(b, rows_b, i);
     const bool equal = integers ? whole(a, i) == whole(b, i) : x == y || (std::isnan(x) && std::isnan(y));
     pass.add(i, x, y, equal);
   }
@@ -159,7 +247,7 @@ Comparison compare_tensors(const SafetensorsFile& a, const SafetensorsFile& b, c
       result.only_a.push_back(tensor->name);
       continue;
     }
-    result.tensors.push_back(compare(*tensor, *other, tolerance));
+    result.tensors.push_back(compare(*tensor, *other, tolerance, b));
     a.release_pages(*tensor);
     b.release_pages(*other);
     const TensorDifference& difference = result.tensors.back();

@@ -11,7 +11,10 @@ namespace frcnn {
 
 // Elements a and b agree when |a - b| <= absolute + relative * max|b|, the maximum over the finite elements of b's whole
 // tensor: an error is measured against the size of the map, not of one small element. NaN agrees with NaN and an
-// infinity with the same infinity. Two tensors of integers must be equal.
+// infinity with the same infinity. Two tensors of integers must be equal. Rows of `detections` that follow each other with
+// equal class and score, in both files, are a set: they are paired by their boxes. Where a's box is not b's, but that of
+// another RoI to which b gave just the same score (b's `cls_prob` and `pred_boxes`), suppression kept the other of two
+// equals, which agrees, too.
 struct Tolerance {
   double relative = 1e-4, absolute = 0;
 };
@@ -26,6 +29,8 @@ struct TensorDifference {
   // The rest means nothing where the shapes differ.
   std::uint64_t elements = 0, beyond = 0;      // compared, and not in agreement
   std::uint64_t nonfinite = 0;                 // of those: NaN or infinity against something else
+  std::uint64_t reordered = 0;                 // rows of `detections` that stood elsewhere among their equals
+  std::uint64_t other_of_tie = 0;              // rows of `detections` from another RoI with just the same score
   double allowed = 0;                          // absolute + relative * max|b|
   double max_abs = 0;                          // of a - b, over the pairs that are both finite
   double relative_l2 = 0;                      // |a - b| / |b| over the same pairs; infinite where b is 0 and a is not

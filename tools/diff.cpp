@@ -40,11 +40,20 @@ std::string plain(const std::string& name) {
 std::string remark(const TensorDifference& t) {
   if (t.verdict == Verdict::shape_differs)
     return fmt::format("shapes {} and {}", shape_string(t.shape_a), shape_string(t.shape_b));
-  if (t.verdict == Verdict::same)
-    return t.worst.empty() ? "" : fmt::format("{} allowed {:.3g}", index_text(t.worst), t.allowed);
+  std::string order;
+  if (t.reordered > 0) order = fmt::format("{} rows of equal class and score in another order", t.reordered);
+  if (t.other_of_tie > 0)
+    order += fmt::format("{}{} from another RoI of just the same score", order.empty() ? "" : ", ",
+                         t.other_of_tie);
+  if (t.verdict == Verdict::same) {
+    const std::string worst =
+        t.worst.empty() ? "" : fmt::format("{} allowed {:.3g}", index_text(t.worst), t.allowed);
+    return worst + (worst.empty() || order.empty() ? "" : "; ") + order;
+  }
   std::string text = fmt::format("{} {:.9g} against {:.9g}; {} of {} beyond {:.3g}", index_text(t.worst),
                                  t.worst_a, t.worst_b, t.beyond, t.elements, t.allowed);
   if (t.nonfinite > 0) text += fmt::format(", {} of them NaN or infinite in one file", t.nonfinite);
+  if (!order.empty()) text += "; " + order;
   return text;
 }
 
@@ -109,6 +118,8 @@ std::string to_json(const Comparison& result, const DiffOptions& options) {
       entry["allowed"] = number(t.allowed);
       entry["beyond"] = t.beyond;
       entry["nonfinite"] = t.nonfinite;
+      entry["reordered"] = t.reordered;
+      entry["other_of_tie"] = t.other_of_tie;
       entry["worst"] = t.worst;
       entry["worst_a"] = number(t.worst_a);
       entry["worst_b"] = number(t.worst_b);
@@ -173,6 +184,11 @@ void add_diff(CLI::App& app, Action& action) {
       "only. Tensors\n"
       "that only one file has are listed and judged no further. Exit code: 0 the same, 1 different or "
       "unreadable.\n"
+      "Rows of `detections` with equal class and score have no order: they are paired by their boxes. Of two "
+      "RoIs that\n"
+      "score just the same suppression may keep either: where B has cls_prob and pred_boxes, the box of the "
+      "other one\n"
+      "agrees as well. The table says where this happened.\n"
       "\n"
       "Example: frcnn run zf.safetensors blob.safetensors ours.safetensors && frcnn diff ours.safetensors "
       "reference.safetensors");

@@ -15,7 +15,8 @@ constexpr double infinite = std::numeric_limits<double>::infinity();
 class Tensors {
  public:
   template <typename T>
-  Tensors& add(const std::string& name, DType dtype, std::vector<T> values, std::vector<std::int64_t> shape = {}) {
+  Tensors& add(const std::string& name, DType dtype, std::vector<T> values,
+               std::vector<std::int64_t> shape = {}) {
     if (shape.empty()) shape = {static_cast<std::int64_t>(values.size())};
     std::string bytes(values.size() * sizeof(T), '\0');
     if (!values.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
@@ -52,7 +53,7 @@ TEST_CASE("compare: the tolerance is measured against the largest element of b")
   CHECK(compare_floats({100, 0.9f}, {100, 0}, tolerance).verdict == Verdict::same);
   CHECK(compare_floats({100, 1.1f}, {100, 0}, tolerance).verdict == Verdict::differs);
   CHECK(compare_floats({100, 1.1f}, {100, 0}, {0.01, 0.2}).verdict == Verdict::same);
-  CHECK(compare_floats({1}, {100}, {1, 0}).verdict == Verdict::same);    // b rules, not a
+  CHECK(compare_floats({1}, {100}, {1, 0}).verdict == Verdict::same);  // b rules, not a
   CHECK(compare_floats({100}, {1}, {1, 0}).verdict == Verdict::differs);
   CHECK(compare_floats({1, 2}, {1, 2}, {0, 0}).verdict == Verdict::same);
   CHECK(compare_floats({1, std::nextafter(2.0f, 3.0f)}, {1, 2}, {0, 0}).verdict == Verdict::differs);
@@ -63,7 +64,8 @@ TEST_CASE("compare: the tolerance is measured against the largest element of b")
 }
 
 TEST_CASE("compare: the numbers of the table") {
-  const Comparison result = compare(Tensors().f32("x", {1, 2, 3, 4, 5, 9}, {2, 3}), Tensors().f32("x", {1, 2, 3, 4, 8, 9}, {2, 3}));
+  const Comparison result =
+      compare(Tensors().f32("x", {1, 2, 3, 4, 5, 9}, {2, 3}), Tensors().f32("x", {1, 2, 3, 4, 8, 9}, {2, 3}));
   const TensorDifference& x = result.tensors.at(0);
   CHECK(x.verdict == Verdict::differs);
   CHECK(x.elements == 6);
@@ -88,7 +90,7 @@ TEST_CASE("compare: NaN and infinity agree only with themselves") {
     CHECK(x.verdict == Verdict::differs);
     CHECK((x.beyond == 1 && x.nonfinite == 1));
     CHECK(x.worst == std::vector<std::int64_t>{1});
-    CHECK(x.max_abs == 3);                       // of the finite pair
+    CHECK(x.max_abs == 3);  // of the finite pair
   }
   // An infinity in b does not widen the tolerance of the other elements.
   CHECK(compare_floats({i, 1}, {i, 2}).verdict == Verdict::differs);
@@ -102,16 +104,17 @@ TEST_CASE("compare: integers are equal or not") {
   CHECK_FALSE(compare(ints({1, 2}), ints({1, 3}), loose).same());
   const std::int64_t large = std::int64_t{1} << 53;
   const Comparison close = compare(ints({0, large + 1}), ints({0, large}), loose);
-  CHECK_FALSE(close.same());                     // the same double
+  CHECK_FALSE(close.same());  // the same double
   CHECK(close.tensors[0].worst == std::vector<std::int64_t>{1});
   CHECK(compare(ints({1, 255}), bytes({1, 255})).same());
   CHECK_FALSE(compare(bytes({7}), bytes({8}), loose).same());
-  CHECK(compare(Tensors().f32("x", {7.5f}), bytes({7}), {0, 1}).same());   // one side is real: tolerance
+  CHECK(compare(Tensors().f32("x", {7.5f}), bytes({7}), {0, 1}).same());  // one side is real: tolerance
 }
 
 TEST_CASE("compare: half, bfloat16 and double against float") {
   Tensors a, b;
-  a.add<std::uint16_t>("h", DType::f16, {0x3c00, 0xc100}).add<std::uint16_t>("b", DType::bf16, {0x3f80, 0xc020});
+  a.add<std::uint16_t>("h", DType::f16, {0x3c00, 0xc100})
+      .add<std::uint16_t>("b", DType::bf16, {0x3f80, 0xc020});
   a.add<double>("d", DType::f64, {1, -2.5});
   b.f32("h", {1, -2.5f}).f32("b", {1, -2.5f}).f32("d", {1, -2.5f});
   const Comparison result = compare(a, b, {0, 0});
@@ -129,14 +132,15 @@ TEST_CASE("compare: shapes, and tensors that only one file has") {
   CHECK(result.only_a == std::vector<std::string>{"only a"});
   CHECK(result.only_b == std::vector<std::string>{"only b"});
   CHECK(compare(Tensors().f32("a", {1}), Tensors().f32("a", {1}).f32("b", {1})).same());
-  CHECK_FALSE(compare(Tensors().f32("a", {1}), Tensors().f32("b", {1})).same());   // nothing in common
+  CHECK_FALSE(compare(Tensors().f32("a", {1}), Tensors().f32("b", {1})).same());  // nothing in common
 }
 
 TEST_CASE("compare: network order, and the first stage that differs in it") {
   const auto make = [](float early, float late) {
     return Tensors().f32("late", {late}).f32("early", {early}).f32("rest", {1});
   };
-  const std::map<std::string, std::string> order{{"order", order_to_json({"data", "early", "late", "early"})}};
+  const std::map<std::string, std::string> order{
+      {"order", order_to_json({"data", "early", "late", "early"})}};
   const auto names = [](const Comparison& result) {
     std::string text;
     for (const TensorDifference& t : result.tensors) text += t.name + " ";
@@ -152,7 +156,69 @@ TEST_CASE("compare: network order, and the first stage that differs in it") {
   CHECK(names(result) == "late early rest ");
   CHECK(result.first_difference == "late");
   for (const char* bad : {"early", "[1]", "{\"a\":1}", "[\"a\""})
-    scratch::check_error([&] { compare_tensors(*a.file({{"order", bad}}), *b.file(), {}); }, ErrorCode::bad_file, {"'order'"});
+    scratch::check_error(
+        [&] {
+          compare_tensors(*a.file({{"order", bad}}), *b.file(), {});
+        },
+        ErrorCode::bad_file, {"'order'"});
+}
+
+TEST_CASE("compare: detections that tie in both files are a set") {
+  // Class, score and box; rows 1 to 3 tie.
+  const std::vector<float> first{1, 0.9f, 0, 0, 9, 9}, p{2, 0.5f, 10, 10, 20, 20}, q{2, 0.5f, 30, 30, 40, 40},
+      r{2, 0.5f, 50, 50, 60, 60}, near_r{2, 0.5f, 50, 50, 60, 60.001f}, last{2, 0.4f, 10, 10, 20, 20};
+  const auto compare_rows = [](const std::vector<std::vector<float>>& a,
+                               const std::vector<std::vector<float>>& b, const char* name = "detections") {
+    const auto add = [&](Tensors& tensors, const std::vector<std::vector<float>>& rows) -> Tensors& {
+      std::vector<float> values;
+      for (const auto& row : rows) values.insert(values.end(), row.begin(), row.end());
+      return tensors.f32(name, values, {static_cast<std::int64_t>(rows.size()), 6});
+    };
+    Tensors x, y;
+    return compare(add(x, a), add(y, b)).tensors.at(0);
+  };
+  const TensorDifference same = compare_rows({first, p, q, r, last}, {first, q, near_r, p, last});
+  CHECK(same.verdict == Verdict::same);
+  CHECK(same.reordered == 3);
+  CHECK(same.max_abs == Approx(0.001).epsilon(0.01));
+  CHECK(same.worst == std::vector<std::int64_t>{2, 5});
+  CHECK(compare_rows({first, p, q}, {first, p, q}).reordered == 0);
+  // Another name, a tie in one file only, a box that has no partner, another class.
+  CHECK(compare_rows({first, p, q}, {first, q, p}, "rows").verdict == Verdict::differs);
+  CHECK(compare_rows({p, last}, {last, p}).verdict == Verdict::differs);
+  CHECK(compare_rows({p, q}, {q, r}).verdict == Verdict::differs);
+  CHECK(compare_rows({p, p}, {p, q}).verdict == Verdict::differs);
+  auto other = q;
+  other[0] = 3;
+  CHECK(compare_rows({p, q}, {other, p}).verdict == Verdict::differs);
+}
+
+TEST_CASE("compare: of two RoIs with the same score either may be kept") {
+  // Two classes with the background, three RoIs; the first two score the same in class 1.
+  const std::vector<float> scores{0.2f, 0.8f, 0.2f, 0.8f, 0.3f, 0.7f};
+  const std::vector<float> boxes{0,  0,  1,  1,  10, 10, 20, 20, 0,  0,  1,  1,
+                                 11, 10, 21, 20, 0,  0,  1,  1,  50, 50, 60, 60};
+  const auto compare_box = [&](std::vector<float> row, const std::vector<float>& b_scores) {
+    const Tensors a = Tensors().f32("detections", std::move(row), {1, 6});
+    const Tensors b = Tensors()
+                          .f32("detections", {1, 0.8f, 10, 10, 20, 20}, {1, 6})
+                          .f32("cls_prob", b_scores, {3, 2})
+                          .f32("pred_boxes", boxes, {3, 8});
+    return compare(a, b).tensors.at(0);
+  };
+  const TensorDifference other = compare_box({1, 0.8f, 11, 10, 21, 20}, scores);
+  CHECK(other.verdict == Verdict::same);
+  CHECK(other.other_of_tie == 1);
+  CHECK(compare_box({1, 0.8f, 10, 10, 20, 20}, scores).other_of_tie == 0);
+  CHECK(compare_box({1, 0.8f, 12, 10, 21, 20}, scores).verdict == Verdict::differs);  // nobody's box
+  CHECK(compare_box({1, 0.8f, 50, 50, 60, 60}, scores).verdict == Verdict::differs);  // scores less
+  std::vector<float> apart = scores;
+  apart[3] = std::nextafter(0.8f, 1.0f);
+  CHECK(compare_box({1, 0.8f, 11, 10, 21, 20}, apart).verdict == Verdict::differs);
+  const Tensors alone = Tensors().f32("detections", {1, 0.8f, 10, 10, 20, 20}, {1, 6});
+  CHECK(
+      compare(Tensors().f32("detections", {1, 0.8f, 11, 10, 21, 20}, {1, 6}), alone).tensors.at(0).verdict ==
+      Verdict::differs);
 }
 
 TEST_CASE("compare: a tolerance must be a number") {
