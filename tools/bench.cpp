@@ -31,7 +31,7 @@ constexpr int longest_side = 32768;  // as in a model file
 struct BenchOptions {
   std::string model, architecture, input, image, sizes, json, save_model;
   int batch = 1, iterations = 20, warmup = 3, sessions = 1;
-  bool per_layer = false;
+  bool per_layer = false, step = false;
   DeviceOptions device;
 };
 
@@ -135,6 +135,18 @@ std::shared_ptr<const Model> at_size(const Model& model, Size input) {
   return with_config(model, std::move(config));
 }
 
+// One image for each line of standard input, so that somebody else decides when; the answer is its time.
+bool line_asks_for_one_more(const std::vector<double>& ms) {
+  if (ms.empty()) fmt::print("ready\n");
+  if (!ms.empty()) fmt::print("{:.6f}\n", ms.back());
+  std::fflush(stdout);
+  for (int c; (c = std::getchar()) != EOF;)
+    if (c == '\n') return true;
+  if (ms.empty())
+    throw Error(ErrorCode::invalid_argument, "--step: standard input has no line, so nothing was timed");
+  return false;
+}
+
 struct Prepared {
   BenchRequest request;
   std::string model_name;
@@ -179,6 +191,7 @@ Prepared prepare(const BenchOptions& options) {
   r.iterations = options.iterations;
   r.sessions = options.sessions;
   r.per_layer = options.per_layer;
+  if (options.step) r.more = [](const std::vector<double>& ms) { return line_asks_for_one_more(ms); };
   return p;
 }
 
@@ -316,14 +329,14 @@ int bench(const BenchOptions& options) {
 void add_measurement_options(CLI::App& command, BenchOptions& o) {
   const std::string group = "How it measures";
   const auto count = [&](const char* name, int& value, int least, const char* what) {
-    command.add_option(name, value, what)
+    return command.add_option(name, value, what)
         ->check(CLI::Range(least, 1 << 20).description(""))
         ->type_name("N")
         ->capture_default_str()
         ->group(group);
   };
   count("--batch", o.batch, 1, "Images detected at once; batches do not exist yet: 1");
-  count("--iters", o.iterations, 1, "Images that are timed, of each session");
+  CLI::Option* const iterations = count("--iters", o.iterations, 1, "Images that are timed, of each session");
   count("--warmup", o.warmup, 0, "Images before them");
   CLI::Option* const sessions =
       command
@@ -342,6 +355,13 @@ void add_measurement_options(CLI::App& command, BenchOptions& o) {
   command.add_flag("--per-layer", o.per_layer, "Also the time, GFLOP/s and kernel of every layer")
       ->excludes(sessions)
       ->excludes(sizes)
+      ->group(group);
+  command
+      .add_flag("--step", o.step,
+                "One image for each line read from standard input, its milliseconds printed; to take turns "
+                "with others")
+      ->excludes(iterations)
+      ->excludes(sessions)
       ->group(group);
   command
       .add_option("--json", o.json,
@@ -386,6 +406,8 @@ void add_bench(CLI::App& app, Action& action) {
     if (options->model.empty() && options->architecture.empty())
       throw CLI::RequiredError("MODEL (or --arch NAME)");
     if (!options->input.empty()) parse_size(options->input);
+    if (options->step && options->json == "-")
+      throw CLI::ValidationError("--step prints times; give --json a file");
     action = [options] { return bench(*options); };
   });
 }

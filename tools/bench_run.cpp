@@ -10,6 +10,7 @@
 #include <cmath>
 #include <exception>
 #include <mutex>
+#include <numeric>
 #include <system_error>
 #include <thread>
 
@@ -59,6 +60,12 @@ class Lane {
     return ms;
   }
 
+  std::vector<double> images_while(const std::function<bool(const std::vector<double>&)>& more) {
+    std::vector<double> ms;
+    while (more(ms)) ms.push_back(image());
+    return ms;
+  }
+
   Detector& detector() { return detector_; }
   std::size_t arena_bytes() const { return arena_bytes_; }
 
@@ -89,7 +96,8 @@ void run_together(const BenchRequest& request, std::vector<std::unique_ptr<Lane>
     start.arrive_and_wait();
     begin = Clock::now();
     try {
-      if (!own && !incomplete) ms = lane.images(request.iterations);
+      if (!own && !incomplete)
+        ms = request.more ? lane.images_while(request.more) : lane.images(request.iterations);
     } catch (...) {
       own = std::current_exception();
     }
@@ -120,6 +128,7 @@ void run_together(const BenchRequest& request, std::vector<std::unique_ptr<Lane>
   }
   if (failure) std::rethrow_exception(failure);
   result.wall_ms = std::chrono::duration<double, std::milli>(last - first).count();
+  if (request.more) result.wall_ms = std::accumulate(result.samples_ms.begin(), result.samples_ms.end(), 0.0);
 }
 
 // Runs of their own, since waiting for the device after every node takes time as well.

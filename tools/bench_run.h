@@ -23,6 +23,8 @@ struct BenchRequest {
   int warmup = 3, iterations = 20;  // images of each session
   int sessions = 1;                 // each in its own thread, sharing the model
   bool per_layer = false;           // one more run of all iterations, timed node by node
+  // In place of `iterations`, in a single session: asked before each image, given all times so far.
+  std::function<bool(const std::vector<double>& ms)> more;
 };
 
 struct BenchLayer {
@@ -35,8 +37,9 @@ struct BenchResult {
   std::string device;
   Precision precision = Precision::fp32;
   double load_ms = 0, first_image_ms = 0;
-  std::vector<double> samples_ms;              // of every image of every session, without decoding a file
-  double wall_ms = 0;                          // from the first session's first sample to the last one's last
+  std::vector<double> samples_ms;  // of every image of every session, without decoding a file
+  double wall_ms =
+      0;  // from the first session's first sample to the last one's last; the sum where `more` decides
   std::vector<BenchLayer> layers;              // per_layer
   std::int64_t proposals = 0, detections = 0;  // of the first image
   std::size_t arena_bytes = 0;                 // that the largest plan used of a session's arena
