@@ -2,9 +2,10 @@
 // between guard zones, inputs must come back unchanged, and a second run on differently filled memory must
 // give equal bytes.
 //
-// The case tables serve two devices. As they are, the kernels are the CPU's. With FRCNN_SIMT defined they are
-// the CUDA ones, run by the emulator of tests/simt in its thread orders; where an op is specified to the bit,
-// the CPU's kernel runs beside them and must agree.
+// The case tables serve three devices. As they are, the kernels are the CPU's. With FRCNN_SIMT defined they
+// are the CUDA ones, run by the emulator of tests/simt in its thread orders; with FRCNN_GPU, the CUDA ones on
+// a GPU. Both define FRCNN_TEST_CUDA. Where an op is specified to the bit, the CPU's kernel runs beside them
+// and must agree.
 #pragma once
 
 #include <algorithm>
@@ -26,21 +27,14 @@
 #include "graph/shapes.h"
 #include "graph/tensor.h"
 #include "kernels.h"
+#include "ops/guarded_buffer.h"
 
 #if defined(FRCNN_SIMT)
 #include "tests/simt/engine.h"
 #include "tests/simt/sanitizers.h"
-#endif
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define FRCNN_TEST_ASAN 1
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define FRCNN_TEST_ASAN 1
-#endif
-#ifdef FRCNN_TEST_ASAN
-#include <sanitizer/asan_interface.h>
+#define FRCNN_TEST_CUDA 1
+#elif defined(FRCNN_GPU)
+#define FRCNN_TEST_CUDA 1
 #endif
 
 namespace frcnn::test {
@@ -51,7 +45,9 @@ inline unsigned base_seed() {
   return text == nullptr ? 1u : static_cast<unsigned>(std::strtoul(text, nullptr, 10));
 }
 
-#if defined(FRCNN_SIMT)
+#if defined(FRCNN_GPU)
+inline constexpr const char* kProgram = "./frcnn_gpu_suite";
+#elif defined(FRCNN_SIMT)
 inline constexpr const char* kProgram = "./test_simt_ops";
 #else
 inline constexpr const char* kProgram = "./test_ops";
@@ -110,103 +106,73 @@ inline Tensor integers(Shape shape, int range, unsigned salt) {
   return tensor;
 }
 
-// `bytes` at a 256-byte boundary with guards on both sides, all filled. Under ASan the guards are poisoned,
-// which also catches reads; generated machine code is not instrumented, so the pattern is checked too.
-class GuardedBuffer {
- public:
-  GuardedBuffer(std::size_t bytes, unsigned char fill)
-      : bytes_(bytes), storage_(new unsigned char[bytes + 2 * zone + 256]) {
-    const auto address = reinterpret_cast<std::uintptr_t>(storage_.get()) + zone;
-    data_ = storage_.get() + zone + (256 - address % 256) % 256;
-    std::memset(data_ - zone, pattern, zone);
-    std::memset(data_, fill, bytes);
-    std::memset(data_ + bytes, pattern, zone);
-    poison(true);
-  }
-  ~GuardedBuffer() { poison(false); }
-  GuardedBuffer(const GuardedBuffer&) = delete;
-  GuardedBuffer& operator=(const GuardedBuffer&) = delete;
-
-  void* data() const { return data_; }
-  std::size_t size() const { return bytes_; }
-  bool intact() {
-    poison(false);
-    bool same = true;
-    for (std::size_t i = 0; i < zone; ++i) {
-      same = same && data_[static_cast<std::ptrdiff_t>(i) - static_cast<std::ptrdiff_t>(zone)] == pattern;
-      same = same && data_[bytes_ + i] == pattern;
-    }
-    poison(true);
-    return same;
-  }
-
- private:
-  static constexpr std::size_t zone = 4096;
-  static constexpr unsigned char pattern = 0xA5;
-  void poison([[maybe_unused]] bool on) {
-#ifdef FRCNN_TEST_ASAN
-    if (on) {
-      __asan_poison_memory_region(data_ - zone, zone);
-      __asan_poison_memory_region(data_ + bytes_, zone);
-    } else {
-      __asan_unpoison_memory_region(data_ - zone, zone + bytes_ + zone);
-    }
-#endif
-  }
-  std::size_t bytes_;
-  std::unique_ptr<unsigned char[]> storage_;
-  unsigned char* data_ = nullptr;
-};
-
 using Buffers = std::vector<std::unique_ptr<GuardedBuffer>>;
 
-// One run on fresh memory filled with `fill`. Packs the weights that the kernel wants packed.
+// What `packing` makes of the weight, between guards of its own.
+inline std::unique_ptr<GuardedBuffer> pack_weight(const WeightPacking& packing, const Tensor& weight,
+                                                  unsigned char fill) {
+  CHECK_FALSE(packing.layout.empty());
+  Tensor published = weight;
+  const TensorView view{published.bytes.data(), weight.spec.shape, weight.spec.dtype};
+  auto packed = std::make_unique<GuardedBuffer>(packing.bytes, fill);
+  packing.pack(view, packed->data());
+  CHECK(packed->intact());
+  // Equal layouts promise equal bytes, so what the packing leaves in its padding must not be what was there
+  // before.
+  GuardedBuffer again(packing.bytes, static_cast<unsigned char>(~fill));
+  packing.pack(view, again.data());
+  CHECK(std::memcmp(again.data(), packed->data(), packing.bytes) == 0);
+  return packed;
+}
+
+// One run on fresh memory of `place` filled with `fill`. Packs the weights that the kernel wants packed.
 inline std::vector<Tensor> run_once(const Prepared& prepared, const std::vector<Tensor>& in,
-                                    const std::vector<TensorSpec>& out, unsigned char fill) {
-  Buffers inputs, outputs;
+                                    const std::vector<TensorSpec>& out, unsigned char fill,
+                                    Place place = Place::host) {
+  Buffers inputs, outputs, packed;
   std::vector<TensorView> in_views, out_views;
   for (const Tensor& tensor : in) {
-    inputs.push_back(std::make_unique<GuardedBuffer>(tensor.bytes.size(), fill));
-    if (!tensor.bytes.empty()) std::memcpy(inputs.back()->data(), tensor.bytes.data(), tensor.bytes.size());
+    inputs.push_back(std::make_unique<GuardedBuffer>(tensor.bytes.size(), fill, place));
+    inputs.back()->write(tensor.bytes.data());
     in_views.push_back({inputs.back()->data(), tensor.spec.shape, tensor.spec.dtype});
   }
   for (const TensorSpec& spec : out) {
-    outputs.push_back(std::make_unique<GuardedBuffer>(spec.bytes(), fill));
+    outputs.push_back(std::make_unique<GuardedBuffer>(spec.bytes(), fill, place));
     out_views.push_back({outputs.back()->data(), spec.shape, spec.dtype});
   }
-  Buffers packed;
   for (const WeightPacking& packing : prepared.packings) {
-    CHECK_FALSE(packing.layout.empty());
-    packed.push_back(std::make_unique<GuardedBuffer>(packing.bytes, fill));
-    TensorView& view = in_views.at(static_cast<std::size_t>(packing.input));
-    packing.pack(view, packed.back()->data());
-    CHECK(packed.back()->intact());
-    // Equal layouts promise equal bytes, so what the packing leaves in its padding must not be what was there
-    // before.
-    GuardedBuffer again(packing.bytes, static_cast<unsigned char>(~fill));
-    packing.pack(view, again.data());
-    CHECK(std::memcmp(again.data(), packed.back()->data(), packing.bytes) == 0);
-    view.data = packed.back()->data();
+    const auto input = static_cast<std::size_t>(packing.input);
+    const auto weight = pack_weight(packing, in.at(input), fill);
+    packed.push_back(std::make_unique<GuardedBuffer>(packing.bytes, fill, place));
+    packed.back()->write(weight->data());
+    in_views[input].data = packed.back()->data();
   }
-  GuardedBuffer workspace(prepared.workspace_bytes, fill);
+  GuardedBuffer workspace(prepared.workspace_bytes, fill, place);
   KernelArgs args;
   args.in = in_views;
   args.out = out_views;
   args.workspace = workspace.data();
+#if defined(FRCNN_GPU)
+  if (place == Place::device) args.stream = Gpu::only().stream();
+#endif
   prepared.run(args);
+#if defined(FRCNN_GPU)
+  if (place == Place::device) Gpu::only().finish();
+#endif
   CHECK(workspace.intact());
   for (std::size_t i = 0; i < in.size(); ++i) {
     CAPTURE(i);
     CHECK(inputs[i]->intact());
-    CHECK(
-        (in[i].bytes.empty() || std::memcmp(inputs[i]->data(), in[i].bytes.data(), in[i].bytes.size()) == 0));
+    Tensor after(in[i].spec);
+    inputs[i]->read(after.bytes.data());
+    CHECK((after.bytes == in[i].bytes));
   }
   std::vector<Tensor> result;
   for (std::size_t i = 0; i < out.size(); ++i) {
     CAPTURE(i);
     CHECK(outputs[i]->intact());
     Tensor tensor(out[i]);
-    if (!tensor.bytes.empty()) std::memcpy(tensor.bytes.data(), outputs[i]->data(), tensor.bytes.size());
+    outputs[i]->read(tensor.bytes.data());
     result.push_back(std::move(tensor));
   }
   return result;
@@ -230,29 +196,64 @@ inline bool same_numbers(const Tensor& a, const Tensor& b) {
   return true;
 }
 
-#if defined(FRCNN_SIMT)
+#if defined(FRCNN_TEST_CUDA)
 
-// Ops whose results are specified operation by operation, so that both devices give the same bits.
+// What kernels are prepared for: the GPU that there is, or none in particular.
+inline cuda::Settings cuda_settings() {
+  cuda::Settings settings;
+#if defined(FRCNN_GPU)
+  const auto attribute = [](cudaDeviceAttr which) {
+    int value = 0;
+    Gpu::check(cudaDeviceGetAttribute(&value, which, 0), "cudaDeviceGetAttribute");
+    return value;
+  };
+  settings.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
+  settings.compute_capability =
+      attribute(cudaDevAttrComputeCapabilityMajor) * 10 + attribute(cudaDevAttrComputeCapabilityMinor);
+  settings.shared_bytes = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+#endif
+  return settings;
+}
+
+// Whether an op's results are specified operation by operation, so that both devices give the same bits:
+// never those of the products, whose sums the libraries order, nor those of an LRN whose power is the
+// library's.
+template <class O>
+inline constexpr bool is_product = std::is_same_v<O, Conv2d> || std::is_same_v<O, Linear>;
 template <class O>
 bool same_on_all_devices(const O& op) {
-  if constexpr (std::is_same_v<O, Lrn>) return op.beta == 0.75f;  // other powers are the library's
-  return !std::is_same_v<O, Conv2d> && !std::is_same_v<O, Linear>;
+  if constexpr (std::is_same_v<O, Lrn>) return op.beta == 0.75f;
+  return true;
 }
+
+#if defined(FRCNN_SIMT)
+inline constexpr std::size_t kOrders = std::size(simt::kSchedules);
+inline constexpr bool kRaceCheck = simt::kRaceCheck, kAddressCheck = simt::kAddressCheck;
+#else
+inline constexpr std::size_t kOrders = 2;  // nobody chooses them
+inline constexpr bool kRaceCheck = false, kAddressCheck = false;
+#endif
 
 // Runs `count` thread orders from number `first` on, each on differently filled memory; all must give the
 // same bytes. With FRCNN_SIMT_EVERY_ORDER in the environment all orders; ThreadSanitizer sees a race in any
-// order, so one is enough there.
+// order, so one is enough there. On a GPU: at least two runs.
 inline std::vector<Tensor> run_orders(const Prepared& prepared, const std::vector<Tensor>& in,
                                       const std::vector<TensorSpec>& out, std::size_t first,
                                       std::size_t count) {
   std::vector<Tensor> result;
-  if (std::getenv("FRCNN_SIMT_EVERY_ORDER")) count = std::size(simt::kSchedules);
-  for (std::size_t i = 0; i < (simt::kRaceCheck ? 1 : count); ++i) {
+#if defined(FRCNN_GPU)
+  count = std::max<std::size_t>(count, 2);
+#else
+  if (std::getenv("FRCNN_SIMT_EVERY_ORDER")) count = kOrders;
+#endif
+  for (std::size_t i = 0; i < (kRaceCheck ? 1 : count); ++i) {
+#if defined(FRCNN_SIMT)
     simt::Settings settings = simt::settings();
-    settings.schedule = simt::kSchedules[(first + i) % std::size(simt::kSchedules)];
+    settings.schedule = simt::kSchedules[(first + i) % kOrders];
     const simt::ScopedSettings during(settings);
+#endif
     const std::vector<Tensor> got =
-        run_once(prepared, in, out, i % 2 == 0 ? 0xFF : 0x3C);  // all ones are a NaN
+        run_once(prepared, in, out, i % 2 == 0 ? 0xFF : 0x3C, Place::device);  // all ones are a NaN
     if (i == 0) result = got;
     CAPTURE(first + i);
     CHECK(same_bytes(got, result));
@@ -268,14 +269,16 @@ std::vector<Tensor> run_in_orders(const O& op, const std::vector<Tensor>& in,
   for (const Tensor& tensor : in) in_specs.push_back(tensor.spec);
   for (const TensorSpec& spec : out) narrow = narrow || spec.dtype == DType::f16 || spec.dtype == DType::bf16;
   const KernelSpec spec{in_specs, out};
-  const Prepared prepared = cuda::prepare(op, spec, cuda::Settings{});
+  const Prepared prepared = cuda::prepare(op, spec, cuda_settings());
   CHECK_FALSE(prepared.implementation.empty());
   std::vector<Tensor> result = run_orders(prepared, in, out, first, count);
-  if (same_on_all_devices(op) && !narrow) {
-    const std::vector<Tensor> cpu = run_once(cpu::prepare(op, spec, cpu::Settings{}), in, out, 0xFF);
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      INFO("output " << i << " compared with the CPU's");
-      CHECK(same_numbers(result[i], cpu[i]));
+  if constexpr (!is_product<O>) {
+    if (same_on_all_devices(op) && !narrow) {
+      const std::vector<Tensor> cpu = run_once(cpu::prepare(op, spec, cpu::Settings{}), in, out, 0xFF);
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        INFO("output " << i << " compared with the CPU's");
+        CHECK(same_numbers(result[i], cpu[i]));
+      }
     }
   }
   return result;
@@ -321,10 +324,10 @@ std::vector<Tensor> run_op(const O& op, const std::vector<Tensor>& in, int threa
 // order.
 template <class O>
 std::vector<Tensor> run_op_any_threads(const O& op, const std::vector<Tensor>& in) {
-#if defined(FRCNN_SIMT)
+#if defined(FRCNN_TEST_CUDA)
   std::vector<TensorSpec> in_specs;
   for (const Tensor& tensor : in) in_specs.push_back(tensor.spec);
-  return run_in_orders(op, in, infer(op, in_specs, "test"), 0, std::size(simt::kSchedules));
+  return run_in_orders(op, in, infer(op, in_specs, "test"), 0, kOrders);
 #else
   std::vector<Tensor> one = run_op(op, in, 1);
   CHECK(same_bytes(one, run_op(op, in, 2)));
@@ -346,7 +349,7 @@ template <class Cases, class Work, class Text>
 auto affordable(const Cases& cases, [[maybe_unused]] const Work& work, [[maybe_unused]] const Text& text) {
   std::vector<std::decay_t<decltype(*std::begin(cases))>> kept(std::begin(cases), std::end(cases));
 #if defined(FRCNN_SIMT)
-  constexpr double limit = simt::kRaceCheck ? 3e5 : simt::kAddressCheck ? 6e6 : 2e7;
+  constexpr double limit = kRaceCheck ? 3e5 : kAddressCheck ? 6e6 : 2e7;
   const std::size_t all = kept.size();
   std::string left_out;
   std::erase_if(kept, [&](const auto& c) {
@@ -393,8 +396,8 @@ class ErrorTally {
     count_ += exact.size();
   }
   void check() const {
-#if defined(FRCNN_SIMT)
-    if (simt::kRaceCheck && count_ < 200) return;  // that build draws too few numbers to judge; the others do
+#if defined(FRCNN_TEST_CUDA)
+    if (kRaceCheck && count_ < 200) return;  // that build draws too few numbers to judge; the others do
 #endif
     if (count_ == 0) return;
     const double n = static_cast<double>(count_), mean = std::sqrt(square_ / n),
@@ -414,7 +417,7 @@ class ErrorTally {
 
 inline unsigned rounds_for(const Shape& out) {
 #if defined(FRCNN_SIMT)
-  constexpr std::int64_t most = simt::kRaceCheck ? 1 : 30;
+  constexpr std::int64_t most = kRaceCheck ? 1 : 30;
 #else
   constexpr std::int64_t most = 500;
 #endif

@@ -82,7 +82,7 @@ TEST_CASE("linear: no rows, nothing to do", "[linear]") {
   }
 }
 
-#if !defined(FRCNN_SIMT)
+#if !defined(FRCNN_TEST_CUDA)
 TEST_CASE("linear: pooling in the epilogue is refused", "[linear]") {
   const std::vector<TensorSpec> in{{{2, 4}}, {{5, 4}}, {{5}}}, out{{{2, 5}}};
   try {

@@ -91,7 +91,7 @@ TEST_CASE("preprocess: frames with a pitch, of every format", "[preprocess]") {
   }
 }
 
-#if !defined(FRCNN_SIMT)
+#if !defined(FRCNN_TEST_CUDA)
 // The formula in whole numbers against the recommendation's in real ones.
 TEST_CASE("pixels: BT.601 to BGR is right to half a level", "[preprocess]") {
   const double kr = 0.299, kg = 0.587, kb = 0.114;

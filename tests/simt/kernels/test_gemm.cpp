@@ -1,11 +1,11 @@
 #include <algorithm>
+#include <bit>
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "frcnn/error.h"
 #include "gemm_case.h"
-#include "tests/simt/engine.h"
-#include "tests/simt/mma.h"
 
 using namespace frcnn;
 using namespace frcnn::test;
@@ -14,7 +14,7 @@ using frcnn::cuda::GemmChoice;
 
 namespace {
 
-constexpr bool kBrief = simt::kRaceCheck;  // toy sizes under ThreadSanitizer
+constexpr bool kBrief = kRaceCheck;  // toy sizes under ThreadSanitizer
 
 // Channels for the gather of 16 bytes or of single elements, and a kernel that makes some steps of each.
 struct Gather {
@@ -60,10 +60,33 @@ std::vector<GemmCase> sizes(const Gather& gather, const cuda::GemmTile& tile, co
           {{1, 8, tile.rows / 8, gather.channels}, weight(tile.columns), op, dst}};
 }
 
+#if defined(FRCNN_SIMT)
+// The table of tiles against what was launched.
+void check_all_launched() {
+  std::string launched;
+  for (const auto& [name, count] : simt::launched_kernels()) launched += name + "\n";
+  for (const Arithmetic& a : arithmetics) {
+    for (const cuda::GemmTile& tile : gemm_tiles) {
+      for (const char* gather : {"VectorGather", "ScalarGather"}) {
+        const std::string start = std::string("implicit_gemm_kernel<frcnn::cuda::") + a.name + ", " +
+                                  std::to_string(tile.rows) + ", " + std::to_string(tile.columns) + ", ";
+        CAPTURE(start, gather);
+        bool found = false;
+        for (std::size_t at = launched.find(start); at != std::string::npos;
+             at = launched.find(start, at + 1)) {
+          const std::string arguments = launched.substr(at, launched.find('\n', at) - at);
+          found = found || arguments.substr(0, arguments.find(">(")).find(gather) != std::string::npos;
+        }
+        CHECK(found);
+      }
+    }
+  }
+}
+#endif
+
 }  // namespace
 
-// One launch of each instance at least, so this is where the table of tiles is held against what was
-// launched.
+// One launch of each instance at least.
 TEST_CASE("gemm: every arithmetic, tile and gather is exact on small integers", "[gemm]") {
   std::size_t turn = 0;
   for (const Arithmetic& a : arithmetics) {
@@ -84,24 +107,9 @@ TEST_CASE("gemm: every arithmetic, tile and gather is exact on small integers", 
       }
     }
   }
-  std::string launched;
-  for (const auto& [name, count] : simt::launched_kernels()) launched += name + "\n";
-  for (const Arithmetic& a : arithmetics) {
-    for (const cuda::GemmTile& tile : gemm_tiles) {
-      for (const char* gather : {"VectorGather", "ScalarGather"}) {
-        const std::string start = std::string("implicit_gemm_kernel<frcnn::cuda::") + a.name + ", " +
-                                  std::to_string(tile.rows) + ", " + std::to_string(tile.columns) + ", ";
-        CAPTURE(start, gather);
-        bool found = false;
-        for (std::size_t at = launched.find(start); at != std::string::npos;
-             at = launched.find(start, at + 1)) {
-          const std::string arguments = launched.substr(at, launched.find('\n', at) - at);
-          found = found || arguments.substr(0, arguments.find(">(")).find(gather) != std::string::npos;
-        }
-        CHECK(found);
-      }
-    }
-  }
+#if defined(FRCNN_SIMT)
+  check_all_launched();
+#endif
 }
 
 TEST_CASE("gemm: odd problems in every thread order", "[gemm]") {
@@ -122,7 +130,7 @@ TEST_CASE("gemm: odd problems in every thread order", "[gemm]") {
       if (kBrief && c.src.row() > 100) continue;
       c.dst = turn++ % 2 == 0 ? a.stored : DType::f32;
       const int tile = static_cast<int>(turn % gemm_tiles.size());
-      check_exact(c, a, {tile, 1 + static_cast<int>(turn % 2) * 3}, 0, std::size(simt::kSchedules));
+      check_exact(c, a, {tile, 1 + static_cast<int>(turn % 2) * 3}, 0, kOrders);
     }
   }
 }
@@ -163,7 +171,8 @@ Tensor as_operand(const Tensor& tensor, const Arithmetic& a) {
   if (a.stored != DType::f32) return widened(stored_as(tensor, a.stored));
   Tensor rounded = tensor;
   if (a.precision == Precision::tf32)
-    for (float& v : rounded.as<float>()) v = simt::float_of(simt::round_to_tf32(v));
+    for (float& v : rounded.as<float>())
+      v = std::bit_cast<float>((std::bit_cast<std::uint32_t>(v) + 0x1000u) & 0xffffe000u);
   return rounded;
 }
 

@@ -18,7 +18,7 @@ std::vector<Tensor> on_both(const O& op, const std::vector<Tensor>& in) {
   const std::vector<Tensor> cpu =
       run_once(cpu::prepare(op, KernelSpec{specs, out}, cpu::Settings{}), in, out, 0xFF);
   const std::vector<Tensor> cuda =
-      run_once(cuda::prepare(op, KernelSpec{specs, out}, cuda::Settings{}), in, out, 0x3C);
+      run_once(cuda::prepare(op, KernelSpec{specs, out}, cuda_settings()), in, out, 0x3C, Place::device);
   INFO(name_of(Op(op)));
   CHECK(same_bytes(cpu, cuda));
   return cpu;
