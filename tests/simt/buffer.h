@@ -1,6 +1,7 @@
 // An array that host and kernels see: plain memory under the emulator, of exactly its size, so that
-// AddressSanitizer finds a store past its end; managed memory on a GPU. The instruction tests are written
-// against it, so the same source checks the emulator here and the hardware there.
+// AddressSanitizer finds a store past its end; page-locked memory, which the device reads and writes, on a
+// GPU. The instruction tests are written against it, so the same source checks the emulator here and the
+// hardware there.
 #pragma once
 
 #include <cstddef>
@@ -32,21 +33,22 @@ void in_every_order(Check check) {
 #else
 
 template <class T>
-struct Managed {
+struct PageLocked {
   using value_type = T;
-  Managed() = default;
+  PageLocked() = default;
   template <class U>
-  Managed(const Managed<U>&) {}
+  PageLocked(const PageLocked<U>&) {}
   T* allocate(std::size_t count) {
     void* memory = nullptr;
-    if (cudaMallocManaged(&memory, count * sizeof(T)) != cudaSuccess) throw std::bad_alloc();
+    if (cudaHostAlloc(&memory, count * sizeof(T), cudaHostAllocDefault) != cudaSuccess)
+      throw std::bad_alloc();
     return static_cast<T*>(memory);
   }
-  void deallocate(T* memory, std::size_t) { cudaFree(memory); }
-  bool operator==(const Managed&) const { return true; }
+  void deallocate(T* memory, std::size_t) { cudaFreeHost(memory); }
+  bool operator==(const PageLocked&) const { return true; }
 };
 template <class T>
-using Buffer = std::vector<T, Managed<T> >;
+using Buffer = std::vector<T, PageLocked<T> >;
 inline void synchronize() {
   if (cudaDeviceSynchronize() != cudaSuccess)
     throw std::runtime_error(cudaGetErrorString(cudaGetLastError()));

@@ -21,6 +21,14 @@ inline const NamedTensor* find(const DetectResult& result, const std::string& na
   return nullptr;
 }
 
+inline bool same_bits(const DetectResult& a, const DetectResult& b) {
+  return a.proposal_count == b.proposal_count &&
+         std::equal(a.detections.begin(), a.detections.end(), b.detections.begin(), b.detections.end(),
+                    [](const Detection& x, const Detection& y) {
+                      return x.class_id == y.class_id && x.score == y.score && x.box == y.box;
+                    });
+}
+
 inline double box_distance(const std::array<float, 4>& a, const float* b) {
   double most = 0;
   for (std::size_t k = 0; k < 4; ++k) most = std::max(most, std::abs(static_cast<double>(a[k]) - b[k]));

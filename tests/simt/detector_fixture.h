@@ -13,6 +13,7 @@
 #include "cli/tiny_model.h"
 #include "detector/detector.h"
 #include "frcnn/error.h"
+#include "tests/simt/detector_compare.h"
 #include "tests/simt/fake_runtime.h"
 
 namespace frcnn::simt_test {
@@ -46,14 +47,6 @@ inline DetectorOptions options(const std::string& device = "cuda:0", Precision p
   result.threads = 1;
   result.max_image_pixels = 1 << 18;
   return result;
-}
-
-inline bool same_bits(const DetectResult& a, const DetectResult& b) {
-  return a.proposal_count == b.proposal_count &&
-         std::equal(a.detections.begin(), a.detections.end(), b.detections.begin(), b.detections.end(),
-                    [](const Detection& x, const Detection& y) {
-                      return x.class_id == y.class_id && x.score == y.score && x.box == y.box;
-                    });
 }
 
 // The message of the Error that f throws; fails the test if it throws none or one of another kind.

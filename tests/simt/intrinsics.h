@@ -87,7 +87,8 @@ inline float __log2f(float a) { return std::log2(a); }
 inline float __powf(float a, float b) { return std::pow(a, b); }
 inline float __saturatef(float a) { return a > 0.0f ? (a < 1.0f ? a : 1.0f) : 0.0f; }
 
-// --- conversions: out of range saturates and NaN becomes 0, as cvt does
+// --- conversions: out of range saturates; a NaN becomes 0, of a double the smallest integer (PTX ISA 9.0,
+// cvt)
 namespace frcnn::simt {
 template <class Integer>
 Integer saturate(double whole) {
@@ -106,10 +107,18 @@ inline int __float2int_rd(float v) { return frcnn::simt::saturate<int>(std::floo
 inline int __float2int_ru(float v) { return frcnn::simt::saturate<int>(std::ceil(v)); }
 inline unsigned __float2uint_rn(float v) { return frcnn::simt::saturate<unsigned>(std::nearbyint(v)); }
 inline unsigned __float2uint_rz(float v) { return frcnn::simt::saturate<unsigned>(std::trunc(v)); }
-inline int __double2int_rn(double v) { return frcnn::simt::saturate<int>(std::nearbyint(v)); }
-inline int __double2int_rz(double v) { return frcnn::simt::saturate<int>(std::trunc(v)); }
-inline int __double2int_rd(double v) { return frcnn::simt::saturate<int>(std::floor(v)); }
-inline int __double2int_ru(double v) { return frcnn::simt::saturate<int>(std::ceil(v)); }
+inline int __double2int_rn(double v) {
+  return v != v ? std::numeric_limits<int>::min() : frcnn::simt::saturate<int>(std::nearbyint(v));
+}
+inline int __double2int_rz(double v) {
+  return v != v ? std::numeric_limits<int>::min() : frcnn::simt::saturate<int>(std::trunc(v));
+}
+inline int __double2int_rd(double v) {
+  return v != v ? std::numeric_limits<int>::min() : frcnn::simt::saturate<int>(std::floor(v));
+}
+inline int __double2int_ru(double v) {
+  return v != v ? std::numeric_limits<int>::min() : frcnn::simt::saturate<int>(std::ceil(v));
+}
 inline float __int2float_rn(int v) { return static_cast<float>(v); }
 inline float __uint2float_rn(unsigned v) { return static_cast<float>(v); }
 inline float __double2float_rn(double v) { return static_cast<float>(v); }

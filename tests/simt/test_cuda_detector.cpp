@@ -1,135 +1,36 @@
 // Whole detectors through the CUDA device on the emulator, against the CPU device.
-#include <filesystem>
+#include <initializer_list>
 #include <map>
 
-#include "cli/run_tool.h"
 #include "detector/faster_rcnn.h"
-#include "golden/golden.h"
-#include "model_io/convert/convert.h"
-#include "model_io/image_file.h"
-#include "model_io/model_file.h"
-#include "tests/simt/detector_compare.h"
-#include "tests/simt/detector_fixture.h"
-#include "tests/simt/plain_device.h"
+#include "tests/simt/detector_cases.h"
+#include "tests/simt/detector_checks.h"
+#include "tests/simt/make_reference.h"
 
 using namespace frcnn;
 using namespace frcnn::simt_test;
-namespace fs = std::filesystem;
 
 namespace {
 
 // In each test the machine is made first: a model gives what it packed for a device back when it goes.
-struct Case {
-  std::string name;
-  std::shared_ptr<const Model> model;
-  Image image;
-  ImageView view() const { return {image.bgr.data(), image.width, image.height}; }
-};
+using Case = DetectorCase;
 
-Case random_case() {
-  const Picture picture(70, 52, 3);
-  return {"tiny random", random_model(), {70, 52, picture.bytes}};
-}
-
-// tiny_vgg16 and tiny_zf at a network size of their own, or none without the reference data.
-std::vector<Case> golden_cases(int short_side, const tool::TempDir& dir) {
-  std::vector<Case> cases;
-  const fs::path shared = golden::shared_directory();
-  if (shared.empty()) return cases;
-  for (const auto& entry : fs::directory_iterator(shared / "golden")) {
-    const std::string name = entry.path().filename().string();
-    if (!entry.is_directory() || name.rfind("tiny_", 0) != 0) continue;
-    ConvertOptions convert_options;
-    convert_options.sources = {(entry.path() / "model.safetensors").string()};
-    convert_options.prototxt = (entry.path() / "test.prototxt").string();
-    convert_options.destination = dir / (name + ".frcnn");
-    convert(convert_options);
-    const auto model = load_model(convert_options.destination);
-    ModelConfig config = model->config;
-    config.short_side = short_side;
-    config.long_side = 1000;
-    config.score_threshold = std::min(config.score_threshold, 0.05);
-    cases.push_back({name, with_config(*model, config), read_image((entry.path() / "image.png").string())});
+void check(const simt::FakeMachine& machine, const Case& test_case,
+           std::initializer_list<Precision> precisions, bool stages) {
+  const DetectorReference reference = make_reference(test_case, stages);
+  for (const Precision precision : precisions) {
+    const bool exact = precision == Precision::fp32 || precision == Precision::tf32x3;
+    const Compared compared =
+        exact ? check_exact(test_case, reference, precision) : check_lossy(test_case, reference, precision);
+    CHECK(machine.violation() == "");
+    std::cout << test_case.name << " " << name_of(precision) << ": " << compared.detections << " detections, "
+              << compared.elements << " elements compared, largest error " << compared.worst
+              << " of what is allowed\n";
   }
-  REQUIRE_FALSE(cases.empty());
-  return cases;
 }
 
-DetectorOptions options_for(const Case& test_case, const std::string& device, Precision precision) {
-  DetectorOptions result = options(device, precision);
-  result.max_image_pixels = static_cast<std::int64_t>(test_case.image.width) * test_case.image.height;
-  return result;
-}
-
-// fp32 and 3xTF32: as exact as the CPU. Every stage within the tolerance of the reference data, the
-// detections equal.
-void check_exact(const simt::FakeMachine& machine, const Case& test_case, Precision precision, bool stages) {
-  INFO(test_case.name << " " << name_of(precision));
-  DetectRequest everything;
-  everything.want_tensors = true;
-  Detector cpu(test_case.model, options_for(test_case, "cpu", Precision::fp32));
-  const DetectResult want = cpu.detect(test_case.view(), everything);
-  Detector cuda(test_case.model, options_for(test_case, "cuda:0", precision));
-  const DetectResult got = cuda.detect(test_case.view());
-  const std::size_t compared = compare_detections(got, want);
-  REQUIRE(compared > 0);
-  std::size_t elements = 0;
-  if (stages) {
-    const DetectResult parts = cuda.detect(test_case.view(), everything);
-    CHECK(same_bits(parts, got));  // fused or not
-    for (const NamedTensor& tensor : parts.tensors) {
-      if (tensor.name == "rois" || tensor.name == "roi_scores") break;  // from here on equal only up to ties
-      const NamedTensor* const exact = find(want, tensor.name);
-      REQUIRE(exact);
-      const double error = largest_error(tensor, *exact);
-      INFO(tensor.name << ": " << error);
-      CHECK(error <= top_tolerance);
-      elements += exact->data.size();
-    }
-    REQUIRE(elements > 1000);
-  }
-  CHECK(machine.violation() == "");
-  std::cout << test_case.name << " " << name_of(precision) << ": " << compared << " detections, " << elements
-            << " elements compared\n";
-}
-
-// A lower precision loses, stage by stage and as a root mean square relative to fp32, at most twice what
-// PlainDevice loses. Behind the proposals a lost tie changes what is compared, so the head is given the
-// proposals that the CPU finds in fp32; without them only what comes before the proposals is compared.
-void check_lossy(const simt::FakeMachine& machine, const Case& test_case, Precision precision) {
-  INFO(test_case.name << " " << name_of(precision));
-  Detector exact(test_case.model, options_for(test_case, "cpu", Precision::fp32));
-  Detector plain(test_case.model, std::make_shared<PlainDevice>(precision),
-                 options_for(test_case, "", precision));
-  Detector cuda(test_case.model, options_for(test_case, "cuda:0", precision));
-  DetectRequest request;
-  request.want_tensors = request.want_proposals = true;
-  const DetectResult reference = exact.detect(test_case.view(), request);
-  std::size_t elements = 0;
-  double worst = 0;
-  for (const bool head : {false, true}) {
-    if (head) request.proposals = &reference.proposals;
-    const DetectResult want = exact.detect(test_case.view(), request),
-                       by_plain = plain.detect(test_case.view(), request),
-                       got = cuda.detect(test_case.view(), request);
-    for (const NamedTensor& tensor : want.tensors) {
-      if (!head && tensor.name == "rois") break;
-      if (tensor.name == "rois" || tensor.name == "roi_scores" || tensor.name == "detections") continue;
-      const NamedTensor *ours = find(got, tensor.name), *theirs = find(by_plain, tensor.name);
-      REQUIRE((ours && theirs));
-      const double error = relative_error(*ours, tensor), allowed = 2 * relative_error(*theirs, tensor);
-      INFO(tensor.name << ": " << error << ", of a plain implementation " << allowed / 2);
-      CHECK(error <= allowed + 1e-6);  // stages that no rounding reaches: fp32's own
-      worst = std::max(worst, allowed > 0 ? 2 * error / allowed : 0.0);
-      elements += tensor.data.size();
-    }
-  }
-  REQUIRE(elements > 1000);
-  CHECK(same_bits(cuda.detect(test_case.view()), cuda.detect(test_case.view())));
-  CHECK(machine.violation() == "");
-  std::cout << test_case.name << " " << name_of(precision) << ": " << elements
-            << " elements compared, error at most " << worst << " times that of a plain implementation\n";
-}
+constexpr auto exact_precisions = {Precision::fp32, Precision::tf32x3};
+constexpr auto lossy_precisions = {Precision::tf32, Precision::fp16, Precision::bf16};
 
 void in_every_order(const std::function<void()>& check) {
   for (const simt::Schedule& schedule : simt::kSchedules) {
@@ -276,16 +177,12 @@ std::size_t check_guarded(const simt::FakeMachine& machine, const Case& test_cas
 
 TEST_CASE("a detector on the CUDA device finds what the CPU finds") {
   const simt::FakeMachine machine;
-  for (const Precision precision : {Precision::fp32, Precision::tf32x3})
-    check_exact(machine, random_case(), precision, true);
+  check(machine, random_case(), exact_precisions, true);
 }
 
 TEST_CASE("a detector on the CUDA device finds the same in every order of its threads", "[.long]") {
   const simt::FakeMachine machine;
-  in_every_order([&] {
-    for (const Precision precision : {Precision::fp32, Precision::tf32x3})
-      check_exact(machine, random_case(), precision, true);
-  });
+  in_every_order([&] { check(machine, random_case(), exact_precisions, true); });
 }
 
 TEST_CASE("a detector on the CUDA device does not notice guarded memory") {
@@ -298,23 +195,18 @@ TEST_CASE("a detector on the CUDA device does not notice guarded memory") {
 TEST_CASE("tiny networks on the CUDA device find what the CPU finds") {
   const simt::FakeMachine machine;
   const tool::TempDir dir;
-  for (const Case& test_case : golden_cases(112, dir))
-    for (const Precision precision : {Precision::fp32, Precision::tf32x3})
-      check_exact(machine, test_case, precision, false);
+  for (const Case& test_case : golden_cases(112, dir)) check(machine, test_case, exact_precisions, false);
 }
 
 TEST_CASE("tiny networks on the CUDA device agree stage by stage, at the size of the reference", "[.long]") {
   const simt::FakeMachine machine;
   const tool::TempDir dir;
-  for (const Case& test_case : golden_cases(224, dir))
-    for (const Precision precision : {Precision::fp32, Precision::tf32x3})
-      check_exact(machine, test_case, precision, true);
+  for (const Case& test_case : golden_cases(224, dir)) check(machine, test_case, exact_precisions, true);
 }
 
 TEST_CASE("lower precisions of the CUDA device lose at most twice what they must") {
   const simt::FakeMachine machine;
-  for (const Precision precision : {Precision::tf32, Precision::fp16, Precision::bf16})
-    check_lossy(machine, random_case(), precision);
+  check(machine, random_case(), lossy_precisions, true);
 }
 
 TEST_CASE("tiny networks on the CUDA device do not notice guarded memory", "[.long]") {
@@ -328,9 +220,7 @@ TEST_CASE("tiny networks on the CUDA device do not notice guarded memory", "[.lo
 TEST_CASE("lower precisions of the CUDA device, tiny networks", "[.long]") {
   const simt::FakeMachine machine;
   const tool::TempDir dir;
-  for (const Case& test_case : golden_cases(96, dir))
-    for (const Precision precision : {Precision::tf32, Precision::fp16, Precision::bf16})
-      check_lossy(machine, test_case, precision);
+  for (const Case& test_case : golden_cases(96, dir)) check(machine, test_case, lossy_precisions, true);
 }
 
 TEST_CASE("behind the heads the CUDA device gives the bits of the CPU") {
