@@ -1,0 +1,155 @@
+"""tools/gpu_suite without a GPU: the suite over the emulator, and machines that refuse this or that.
+
+usage: check.py --tool GPU_SUITE --record RECORDER --suite EMULATED_SUITE --work FOLDER
+"""
+import argparse
+import importlib.machinery
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+parser = argparse.ArgumentParser()
+for name in ("tool", "record", "suite", "work"):
+    parser.add_argument("--" + name, required=True)
+options = parser.parse_args()
+
+sys.dont_write_bytecode = True
+loader = importlib.machinery.SourceFileLoader("gpu_suite", options.tool)
+gpu_suite = importlib.util.module_from_spec(importlib.util.spec_from_loader("gpu_suite", loader))
+loader.exec_module(gpu_suite)
+
+FOLDER = os.path.join(options.work, "suite")
+RECORD = os.path.join(options.work, "record.json")
+BINARY = os.path.join(FOLDER, gpu_suite.BINARY)
+ABOUT = {"commit": "0123abc", "modified": False, "architectures": "none", "nvcc": "none"}
+failed = []
+
+
+def expect(what, true, text=""):
+    print("%s: %s" % ("ok" if true else "FAILED", what), flush=True)
+    if not true:
+        print(text[-6000:])
+        failed.append(what)
+
+
+def run(*arguments, path="", **environment):
+    everything = {name: value for name, value in os.environ.items()
+                  if name not in ("FRCNN_REQUIRE_GPU", "CUDA_HOME", "CUDA_PATH")}
+    everything.update(environment)
+    if path:
+        everything["PATH"] = path + os.pathsep + everything["PATH"]
+    if os.path.exists(RECORD):
+        os.remove(RECORD)
+    result = subprocess.run([sys.executable, options.tool, *arguments, "--folder", FOLDER, "--json", RECORD],
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=everything)
+    record = None
+    if os.path.exists(RECORD):
+        with open(RECORD) as file:
+            record = json.load(file)
+    return result.returncode, result.stdout, record
+
+
+def script(path, text):
+    with open(path, "w") as file:
+        file.write("#!/bin/bash\n" + text)
+    os.chmod(path, 0o755)
+
+
+shutil.rmtree(options.work, ignore_errors=True)
+os.makedirs(FOLDER)
+shutil.copy(options.suite, BINARY)
+gpu_suite.write_references(options.record, FOLDER, small=True)
+gpu_suite.LIMIT_BYTES *= 8                      # a debug build is larger than what travels
+gpu_suite.finish_folder(FOLDER, ABOUT)
+
+# All is well: the cases pass and are recorded.
+CASES = "[conformance],[detector],preprocess*,max_pool*,top_k*"
+code, text, record = run("correctness", "--cases", CASES)
+expect("the emulated suite passes", code == 0 and record is not None, text)
+if record:
+    expect("the record says so", record["passed"] and record["count"]["passed"] == len(record["cases"]) > 3, text)
+    expect("the record names machine, commit and schema", record["schema"] == gpu_suite.SCHEMA and
+           record["machine"]["gpu"]["emulated"] and record["commit"] == ABOUT["commit"], text)
+    notes = [note for case in record["cases"] for note in case["notes"]]
+    expect("what was compared is counted", any("elements compared" in note for note in notes) and
+           any("mma_f16" in note for note in notes), text)
+
+# One wrong number in the references.
+conformance = os.path.join(FOLDER, "references", "conformance.safetensors")
+with open(conformance, "rb") as file:
+    content = bytearray(file.read())
+content[-1000] ^= 1                             # of the data, which the header precedes
+with open(conformance, "wb") as file:
+    file.write(content)
+code, text, record = run("correctness", "--cases", "[conformance]")
+expect("a wrong number is found", code == 1 and record["count"]["failed"] == 1 and "elements differ" in text, text)
+content[-1000] ^= 1
+with open(conformance, "wb") as file:
+    file.write(content)
+
+# The program dies in the middle of the second case: it is named, and the ones behind it are run all the same.
+os.rename(BINARY, BINARY + ".real")
+DIE = """case "$*" in
+*--reporter*) "%(real)s" "$@" | awk '/<TestCase /{n++} {print} n==2{exit}'; kill -SEGV $$ ;;
+esac
+exec "%(real)s" "$@"
+""" % {"real": BINARY + ".real"}
+script(BINARY, DIE)
+gpu_suite.finish_folder(FOLDER, ABOUT)
+code, text, record = run("correctness", "--cases", "preprocess*,max_pool*,top_k*")
+expect("a program that dies fails its cases", code == 1 and record["count"]["passed"] < len(record["cases"]) and
+       "the program ended here" in text, text)
+
+# No GPU: a loud skip, or a failure where one is required.
+script(BINARY, """echo '{"error": "no CUDA-capable device is detected"}'\n""")
+gpu_suite.finish_folder(FOLDER, ABOUT)
+for mode in ("correctness", "sanitize"):
+    code, text, record = run(mode)
+    expect(mode + " without a GPU is skipped loudly", code == 0 and "SKIPPED" in text and record is None, text)
+    code, text, record = run(mode, FRCNN_REQUIRE_GPU="1")
+    expect(mode + " without a GPU fails where one is required", code == 1 and "FAILED" in text, text)
+os.rename(BINARY + ".real", BINARY)
+gpu_suite.finish_folder(FOLDER, ABOUT)
+
+# A sanitizer that works (it runs the cases, in allocations of exact size), finds something, refuses, or is not there.
+SANITIZER = os.path.join(options.work, "bin")
+os.makedirs(SANITIZER)
+script(os.path.join(SANITIZER, "compute-sanitizer"), """case "$2" in
+memcheck) shift 6; "$@" && echo "========= ERROR SUMMARY: 0 errors"; exit $? ;;
+racecheck) echo "========= RACECHECK SUMMARY: 3 hazards displayed (3 errors, 0 warnings)"; exit 99 ;;
+synccheck) echo "========= Error: Failed to initialize"; exit 1 ;;
+initcheck) exit 0 ;;                            # without a word
+esac
+""")
+code, text, record = run("sanitize", path=SANITIZER)
+results = [tool["result"] for tool in record["tools"]] if record else []
+expect("each sanitizer's answer is understood", results == ["passed", "failed", "refused", "failed"], text)
+expect("a finding is a failure", code == 1 and not record["passed"], text)
+script(os.path.join(SANITIZER, "compute-sanitizer"), "sleep 600\n")
+code, text, record = run("sanitize", "--seconds", "5", path=SANITIZER)
+expect("a sanitizer that does not end is stopped", code == 1 and record and
+       {tool["result"] for tool in record["tools"]} == {"out of time"}, text)
+script(os.path.join(SANITIZER, "compute-sanitizer"), """echo "========= Error: Failed to initialize"; exit 1\n""")
+code, text, record = run("sanitize", path=SANITIZER)
+expect("a refusal is said and gone on from", code == 0 and "REFUSED" in text and len(record["tools"]) == 4, text)
+code, text, record = run("sanitize", path=SANITIZER, FRCNN_REQUIRE_GPU="1")
+expect("a refusal fails where a GPU is required", code == 1, text)
+if gpu_suite.find_sanitizer() is None:
+    code, text, record = run("sanitize")
+    expect("no sanitizer is a loud skip", code == 0 and "SKIPPED: compute-sanitizer" in text, text)
+
+# What was prepared is held to its size, and a damaged folder is refused.
+os.remove(os.path.join(FOLDER, "references", "detectors", "0_random", "model.safetensors"))
+code, text, record = run("correctness")
+expect("a folder that lacks a file is refused", code == 1 and "model.safetensors" in text, text)
+gpu_suite.LIMIT_BYTES = 1000
+try:
+    gpu_suite.finish_folder(FOLDER, ABOUT)
+    expect("a folder that is too large is refused", False)
+except SystemExit as stop:
+    expect("a folder that is too large is refused", "1000" in str(stop))
+shutil.rmtree(options.work)
+sys.exit("%d failed: %s" % (len(failed), "; ".join(failed)) if failed else 0)
