@@ -83,8 +83,8 @@ namespace cuda {
 struct Settings {
   Precision precision = Precision::fp32;
   int multiprocessors = 1;
-  int compute_capability = 80;                 // major * 10 + minor
-  std::size_t shared_bytes = 48 << 10;         // the most dynamic shared memory a block may ask for
+  std::size_t shared_per_block = 163 << 10;            // the most shared memory that a block may ask for
+  std::size_t shared_per_multiprocessor = 164 << 10;   // of all blocks that are on it at a time
 };
 
 // Each lives in kernels/cuda/<op>.cu: kernels above, launchers below. Maps and fully connected rows are f32, f16 or bf16

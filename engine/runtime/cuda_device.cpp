@@ -22,13 +22,15 @@ class CudaDevice final : public Device {
     settings_.precision = precision;
     use();
     settings_.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
-    settings_.compute_capability =
+    compute_capability_ =
         attribute(cudaDevAttrComputeCapabilityMajor) * 10 + attribute(cudaDevAttrComputeCapabilityMinor);
-    settings_.shared_bytes = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
-    if (settings_.compute_capability < 80)
+    settings_.shared_per_block = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+    settings_.shared_per_multiprocessor =
+        static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor));
+    if (compute_capability_ < 80)
       throw Error(ErrorCode::unsupported,
                   fmt::format("{}: its compute capability is {}.{}, these kernels need 8.0 or more", name(),
-                              settings_.compute_capability / 10, settings_.compute_capability % 10));
+                              compute_capability_ / 10, compute_capability_ % 10));
     check_code();
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
   }
@@ -129,7 +131,7 @@ class CudaDevice final : public Device {
     cudaGetLastError();
     throw Error(ErrorCode::unsupported,
                 fmt::format("{}: this build has no code for its compute capability {}.{}, only for {}", name(),
-                            settings_.compute_capability / 10, settings_.compute_capability % 10, FRCNN_CUDA_COMPILED_FOR));
+                            compute_capability_ / 10, compute_capability_ % 10, FRCNN_CUDA_COMPILED_FOR));
   }
   int attribute(cudaDeviceAttr which) const {
     int value = 0;
@@ -139,6 +141,7 @@ class CudaDevice final : public Device {
 
   int index_;
   cudaStream_t stream_ = nullptr;
+  int compute_capability_ = 0;                 // major * 10 + minor
   cuda::Settings settings_;
   mutable std::atomic<bool> dead_ = false;
 };

@@ -27,7 +27,8 @@
 namespace frcnn::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = 8, kStages = 4, kStepBytes = 64, kPitchBytes = 80,
+constexpr int kThreads = 256, kWarps = 8, kStages = gemm_stages, kStepBytes = 64,
+              kPitchBytes = gemm_pitch_bytes,
               kColumnPadding = 128;
 
 struct Params {
@@ -234,18 +235,19 @@ __global__ void __launch_bounds__(kThreads) add_parts_kernel(__grid_constant__ c
 template <class Math, int rows, int columns>
 void launch_tile(const Params& p, const GemmChoice& choice, bool vector, cudaStream_t stream) {
   using T = typename Math::Stored;
-  const std::size_t tiles = SharedSize()
+  constexpr std::size_t tiles = SharedSize()
                                 .add<T>(kStages * rows * kPitchBytes / sizeof(T))
                                 .template add<T>(kStages * columns * kPitchBytes / sizeof(T))
                                 .template add<Patch>(rows)
                                 .bytes();
-  const std::size_t out = SharedSize().add<float>(rows * (columns + 4)).bytes();
+  constexpr std::size_t out = SharedSize().add<float>(rows * (columns + 4)).bytes();
+  static_assert(tiles >= out && tiles == gemm_shared_bytes({rows, columns}), "choose_gemm counts as this does");
   const auto kernel = vector ? implicit_gemm_kernel<Math, rows, columns, VectorGather>
                              : implicit_gemm_kernel<Math, rows, columns, ScalarGather>;
   const dim3 grid(static_cast<unsigned>((p.rows + rows - 1) / rows),
                   static_cast<unsigned>((p.g.outputs + columns - 1) / columns),
                   static_cast<unsigned>(choice.splits));
-  launch(kernel, grid, dim3(kThreads), tiles > out ? tiles : out, stream, p);
+  launch(kernel, grid, dim3(kThreads), tiles, stream, p);
   if (choice.splits > 1)
     launch(add_parts_kernel, blocks_for(std::int64_t{p.rows} * p.g.outputs, kThreads), dim3(kThreads), 0,
            stream, p, choice.splits);
@@ -305,7 +307,9 @@ Prepared prepare_implicit_gemm(const ImplicitGemm& gemm, const KernelSpec& spec,
   p.rows = static_cast<int>(rows);
   p.steps =
       vector ? taps * ((gemm.channels + depth - 1) / depth) : (taps * gemm.channels + depth - 1) / depth;
-  GemmChoice choice = forced ? *forced : choose_gemm({rows, gemm.outputs, p.steps, settings.multiprocessors});
+  GemmChoice choice = forced ? *forced : choose_gemm({rows, gemm.outputs, p.steps, settings.multiprocessors,
+                                                                settings.shared_per_block,
+                                                                settings.shared_per_multiprocessor});
   p.steps_per_split = (p.steps + choice.splits - 1) / choice.splits;
   choice.splits = (p.steps + p.steps_per_split - 1) / p.steps_per_split;  // no split without a step
   const Arithmetic arithmetic = arithmetic_of(stored, settings.precision);

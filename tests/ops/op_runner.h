@@ -208,9 +208,9 @@ inline cuda::Settings cuda_settings() {
     return value;
   };
   settings.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
-  settings.compute_capability =
-      attribute(cudaDevAttrComputeCapabilityMajor) * 10 + attribute(cudaDevAttrComputeCapabilityMinor);
-  settings.shared_bytes = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+  settings.shared_per_block = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+  settings.shared_per_multiprocessor =
+      static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor));
 #endif
   return settings;
 }

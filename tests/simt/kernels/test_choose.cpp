@@ -47,6 +47,17 @@ const Layer layers[] = {
     {"zf fc7", 300, 4096, 4096, 1},
 };
 
+// Multiprocessors and shared memory of an H100 (9.0), an A100 (8.0) and an RTX 3090 (8.6).
+GemmProblem hopper(std::int64_t rows, std::int64_t columns, std::int64_t steps) {
+  return {rows, columns, steps, 132, 227 << 10, 228 << 10};
+}
+GemmProblem a100(std::int64_t rows, std::int64_t columns, std::int64_t steps) {
+  return {rows, columns, steps, 108, 163 << 10, 164 << 10};
+}
+GemmProblem rtx3090(std::int64_t rows, std::int64_t columns, std::int64_t steps) {
+  return {rows, columns, steps, 82, 99 << 10, 100 << 10};
+}
+
 // As the kernel counts steps: 64 bytes of k each, and taps apart where channels fill 16 bytes.
 std::int64_t steps_of(const Layer& layer, std::int64_t element) {
   const std::int64_t depth = 64 / element;
@@ -72,7 +83,7 @@ void check_possible(const GemmProblem& p, const GemmChoice& choice) {
 TEST_CASE("choose_gemm spreads VGG-16 and ZF at 600x1000 over 132 multiprocessors") {
   for (const Layer& layer : layers) {
     for (const std::int64_t element : {2, 4}) {
-      const GemmProblem p{layer.rows, layer.outputs, steps_of(layer, element), 132};
+      const GemmProblem p = hopper(layer.rows, layer.outputs, steps_of(layer, element));
       const GemmChoice choice = choose_gemm(p);
       check_possible(p, choice);
       const GemmTile tile = gemm_tiles[static_cast<std::size_t>(choice.tile)];
@@ -94,10 +105,10 @@ TEST_CASE("choose_gemm spreads VGG-16 and ZF at 600x1000 over 132 multiprocessor
 
 TEST_CASE(
     "choose_gemm prefers large tiles where there is work for them, and splits only where there is not") {
-  const GemmChoice large = choose_gemm({600 * 1000, 128, 36, 132});
+  const GemmChoice large = choose_gemm(hopper(600 * 1000, 128, 36));
   CHECK(gemm_tiles[static_cast<std::size_t>(large.tile)] == GemmTile{128, 128});
   CHECK(large.splits == 1);
-  CHECK(choose_gemm({300, 64, 784, 132}).splits > 1);
+  CHECK(choose_gemm(hopper(300, 64, 784)).splits > 1);
 }
 
 // So no configuration is kept that only tests would see.
@@ -106,7 +117,7 @@ TEST_CASE("choose_gemm takes every tile and every number of splits for some prob
   for (std::int64_t rows = 1; rows < 1 << 20; rows *= 2) {
     for (const std::int64_t columns : {64, 128, 4096}) {
       for (const std::int64_t steps : {1, 16, 32, 64, 784}) {
-        const GemmChoice choice = choose_gemm({rows, columns, steps, 132});
+        const GemmChoice choice = choose_gemm(hopper(rows, columns, steps));
         tiles.insert(choice.tile);
         splits.insert(choice.splits);
       }
@@ -116,8 +127,34 @@ TEST_CASE("choose_gemm takes every tile and every number of splits for some prob
   CHECK(splits == std::set<int>(gemm_splits.begin(), gemm_splits.end()));
 }
 
+TEST_CASE("choose_gemm counts the blocks that a GPU's shared memory holds") {
+  const auto resident = [](const GemmProblem& p) {
+    std::vector<int> blocks;
+    for (const GemmTile& tile : gemm_tiles) blocks.push_back(gemm_resident(p, tile));
+    return blocks;
+  };
+  CHECK(resident(hopper(1, 1, 1)) == std::vector<int>{2, 2, 2});
+  CHECK(resident(a100(1, 1, 1)) == std::vector<int>{1, 2, 2});
+  CHECK(resident(rtx3090(1, 1, 1)) == std::vector<int>{1, 1, 2});
+  GemmProblem small = hopper(600 * 1000, 128, 36);
+  small.shared_per_block = 48 << 10;
+  CHECK(resident(small) == std::vector<int>{0, 0, 2});
+  CHECK(gemm_tiles[static_cast<std::size_t>(choose_gemm(small).tile)] == GemmTile{64, 64});
+  for (const auto& on : {a100, rtx3090}) {
+    for (const Layer& layer : layers) {
+      for (const std::int64_t element : {2, 4}) {
+        INFO(layer.name);
+        const GemmProblem p = on(layer.rows, layer.outputs, steps_of(layer, element));
+        const GemmChoice choice = choose_gemm(p);
+        check_possible(p, choice);
+        CHECK(gemm_resident(p, gemm_tiles[static_cast<std::size_t>(choice.tile)]) > 0);
+      }
+    }
+  }
+}
+
 TEST_CASE("choose_gemm of the smallest and of odd problems") {
-  const GemmChoice one = choose_gemm({1, 1, 1, 132});
+  const GemmChoice one = choose_gemm(hopper(1, 1, 1));
   CHECK(gemm_tiles[static_cast<std::size_t>(one.tile)] == GemmTile{64, 64});
   CHECK(one.splits == 1);
   for (const std::int64_t rows : {0, 1, 63, 65, 127, 129, 1 << 29}) {
