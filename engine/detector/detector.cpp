@@ -37,7 +37,7 @@ std::int64_t room_for_image(const Device& device, const DetectorOptions& options
 // The arena must hold every image that the model's scale rule can produce: the two extreme shapes, whose plans the others
 // stay below (checked when one is made), and the original pixels.
 SessionOptions session_options(const Model& model, Device& device, const DetectorOptions& options) {
-  SessionOptions session{0, options.cached_plans, {}};
+  SessionOptions session{0, options.cached_plans};
   const int sides[2] = {model.config.short_side, model.config.long_side};
   // A ready blob is f32, which in a 16-bit program is more than what a picture becomes.
   std::vector<GraphRequest::Source> sources{GraphRequest::Source::image};

@@ -103,7 +103,7 @@ using PlanKey = std::array<std::int64_t, 8>;   // whatever tells two graphs of o
 struct SessionOptions {
   std::size_t arena_bytes = 0;                 // reserved once; plans that need more are refused
   std::size_t cached_plans = 16;               // at least 1; least recently used ones are dropped
-  std::vector<std::shared_ptr<const void>> packed;         // weights that the session keeps on the device from the start
+  std::vector<std::shared_ptr<const void>> packed = {};    // weights that the session keeps on the device from the start
 };
 
 // One arena on one device, and the executables that share it. Running one overwrites the values of the others.

@@ -310,6 +310,24 @@ TEST_CASE("two threads in one detector: one gets an error, the other its boxes")
   CHECK(same_bits(expected, detector.detect(picture.view)));
 }
 
+TEST_CASE("detectors of one model work in several threads at once") {
+  FakeMachine machine(machine_with(2));
+  const auto model = small_model();
+  const Picture picture(32, 24, 1);
+  const DetectResult expected = Detector(model, options()).detect(picture.view);
+  int right[3] = {};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 3; ++t) {
+    threads.emplace_back([&, t] {
+      Detector detector(model, options(t == 0 ? "cuda:0" : "cuda:1"));
+      for (int i = 0; i < 3; ++i) right[t] += same_bits(expected, detector.detect(picture.view));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const int n : right) CHECK(n == 3);
+  CHECK(machine.violation() == "");
+}
+
 TEST_CASE("an error at any call of a detection is reported, leaks nothing and is over with the next one") {
   const Picture picture(32, 24, 1);
   FakeMachine machine;
