@@ -3,12 +3,13 @@
 // A block of 8 warps makes a tile of rows x columns. k goes by in steps of 64 bytes: one of four stages is
 // multiplied while the others are filled. Rows of the shared tiles are 80 bytes apart, so that the eight rows
 // of an ldmatrix lie in different banks. Weights come as cp.async copies, the source by one of two gathers:
-// `vector` copies 16 bytes of channels of one tap, as cp.async too (channels a multiple of 16 bytes); `scalar`
-// takes single elements of k = (tap, channel) run together, for first layers of 3 channels and all odd counts,
-// by loads and stores that each thread waits for, so nothing of the source is in flight. When the steps end, the sums pass through shared memory so that rows are written whole,
-// with bias, ReLU, factor and, where asked, the maximum of 2x2 neighbours: then rows are numbered so that the
-// four pixels of a window are neighbours. Split along k, blocks write their sums to the workspace and a
-// second kernel adds them in order.
+// `vector` copies 16 bytes of channels of one tap, as cp.async too (channels a multiple of 16 bytes);
+// `scalar` takes single elements of k = (tap, channel) run together, for all other counts, by loads and
+// stores that each thread waits for, so nothing of the source is in flight; first layers have a kernel of
+// their own (first_conv.cu). When the steps end, the sums pass through shared memory so that rows are written
+// whole, with bias, ReLU, factor and, where asked, the maximum of 2x2 neighbours: then rows are numbered so
+// that the four pixels of a window are neighbours. Split along k, blocks write their sums to the workspace
+// and a second kernel adds them in order.
 //
 // Shared memory: 4 (rows + columns) 80 bytes + 12 rows. Bound by tensor cores for wide layers, by L2 for
 // narrow ones.
@@ -19,6 +20,7 @@
 #include <limits>
 #include <string>
 
+#include "epilogue.h"
 #include "graph/dtype.h"
 #include "launch.h"
 #include "mma.h"
@@ -28,8 +30,7 @@ namespace frcnn::cuda {
 namespace {
 
 constexpr int kThreads = 256, kWarps = 8, kStages = gemm_stages, kStepBytes = 64,
-              kPitchBytes = gemm_pitch_bytes,
-              kColumnPadding = 128;
+              kPitchBytes = gemm_pitch_bytes, kColumnPadding = 128;
 
 struct Params {
   ImplicitGemm g;
@@ -118,36 +119,22 @@ __device__ __forceinline__ void load_weights(const Params& p, int first_column, 
   }
 }
 
-__device__ __forceinline__ float finish(const Params& p, float sum, int column) {
-  const float v = sum + p.bias[column];
-  return p.g.epilogue.scale * (p.g.epilogue.relu && !(v > 0.0f) ? 0.0f : v);
-}
-
-__device__ __forceinline__ void store(const Params& p, std::int64_t at, float v) {
-  if (p.stored == DType::f32) {
-    static_cast<float*>(p.dst)[at] = v;
-  } else if (p.stored == DType::f16) {
-    static_cast<half*>(p.dst)[at] = from_float<half>(v);
-  } else {
-    static_cast<nv_bfloat16*>(p.dst)[at] = from_float<nv_bfloat16>(v);
-  }
-}
-
 // Result number `at` of a row or, pooled, of a window, from the sums of its rows: sum(i) is that of row i of
 // four.
 template <class Sum>
 __device__ __forceinline__ void write(const Params& p, int row, int column, const Sum& sum) {
   if (!p.pool) {
-    store(p, std::int64_t{row} * p.g.outputs + column, finish(p, sum(0), column));
+    store_as(p.stored, p.dst, std::int64_t{row} * p.g.outputs + column,
+             finish(p.g.epilogue, p.bias, column, sum(0)));
     return;
   }
   float best = -FLT_MAX;
   for (int i = 0; i < 4; ++i) {
     if (!pixel_of(p, row + i).inside) continue;
-    const float v = finish(p, sum(i), column);
+    const float v = finish(p.g.epilogue, p.bias, column, sum(i));
     best = v > best ? v : best;
   }
-  store(p, std::int64_t{row / 4} * p.g.outputs + column, best);
+  store_as(p.stored, p.dst, std::int64_t{row / 4} * p.g.outputs + column, best);
 }
 
 template <class Math, int rows, int columns, template <class, int> class Gather>
@@ -236,12 +223,13 @@ template <class Math, int rows, int columns>
 void launch_tile(const Params& p, const GemmChoice& choice, bool vector, cudaStream_t stream) {
   using T = typename Math::Stored;
   constexpr std::size_t tiles = SharedSize()
-                                .add<T>(kStages * rows * kPitchBytes / sizeof(T))
-                                .template add<T>(kStages * columns * kPitchBytes / sizeof(T))
-                                .template add<Patch>(rows)
-                                .bytes();
+                                    .add<T>(kStages * rows * kPitchBytes / sizeof(T))
+                                    .template add<T>(kStages * columns * kPitchBytes / sizeof(T))
+                                    .template add<Patch>(rows)
+                                    .bytes();
   constexpr std::size_t out = SharedSize().add<float>(rows * (columns + 4)).bytes();
-  static_assert(tiles >= out && tiles == gemm_shared_bytes({rows, columns}), "choose_gemm counts as this does");
+  static_assert(tiles >= out && tiles == gemm_shared_bytes({rows, columns}),
+                "choose_gemm counts as this does");
   const auto kernel = vector ? implicit_gemm_kernel<Math, rows, columns, VectorGather>
                              : implicit_gemm_kernel<Math, rows, columns, ScalarGather>;
   const dim3 grid(static_cast<unsigned>((p.rows + rows - 1) / rows),
@@ -291,7 +279,7 @@ Prepared prepare_implicit_gemm(const ImplicitGemm& gemm, const KernelSpec& spec,
   with_storage(stored, "implicit_gemm", [](auto) {});
   with_storage(spec.out[0].dtype, "implicit_gemm", [](auto) {});
   const auto element = static_cast<int>(size_of(stored)), depth = kStepBytes / element;
-  const bool vector = gemm.channels % (16 / element) == 0;
+  const bool vector = !gemm.dense && gemm.channels % (16 / element) == 0;
   const int taps = gemm.kernel_h * gemm.kernel_w;
   Params p;
   p.g = gemm;
@@ -304,12 +292,14 @@ Prepared prepare_implicit_gemm(const ImplicitGemm& gemm, const KernelSpec& spec,
   if (rows > std::numeric_limits<int>::max() / 2)
     throw Error(ErrorCode::unsupported,
                 "implicit_gemm: " + std::to_string(rows) + " rows are more than this kernel takes");
+  checked_grid("implicit_gemm", rows,
+               (gemm.outputs + std::int64_t{gemm_tiles.back().columns} - 1) / gemm_tiles.back().columns);
   p.rows = static_cast<int>(rows);
   p.steps =
       vector ? taps * ((gemm.channels + depth - 1) / depth) : (taps * gemm.channels + depth - 1) / depth;
-  GemmChoice choice = forced ? *forced : choose_gemm({rows, gemm.outputs, p.steps, settings.multiprocessors,
-                                                                settings.shared_per_block,
-                                                                settings.shared_per_multiprocessor});
+  GemmChoice choice = forced ? *forced
+                             : choose_gemm({rows, gemm.outputs, p.steps, settings.multiprocessors,
+                                            settings.shared_per_block, settings.shared_per_multiprocessor});
   p.steps_per_split = (p.steps + choice.splits - 1) / choice.splits;
   choice.splits = (p.steps + p.steps_per_split - 1) / p.steps_per_split;  // no split without a step
   const Arithmetic arithmetic = arithmetic_of(stored, settings.precision);

@@ -15,6 +15,7 @@ struct ImplicitGemm {
   int kernel_h = 1, kernel_w = 1, stride = 1, pad = 0;
   int out_height = 1, out_width = 1, outputs = 1;  // of the convolution, before any pooling
   Epilogue epilogue;
+  bool dense = false;  // pack weights without gaps between the taps, whatever the number of channels
 };
 
 // in: source, weight, bias. `published_index(o, tap, c)` is the place of a weight in the published tensor.

@@ -94,6 +94,34 @@ class WarpTile {
     }
   }
 
+  // The same with A from anywhere, one element of 16 or 32 bits at a time: at(lower, k) is that of row
+  // lane / 4, or eight below it.
+  template <class At>
+  __device__ __forceinline__ void multiply_gathered(const At& at, const T* b, int pitch) {
+    static_assert(rows == 16, "a lane knows two rows");
+    constexpr int half_step = step / 2;
+    const int lane = threadIdx.x % 32;
+    std::uint32_t fa[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int word = lane % 4 + i / 2 * 4;
+      if constexpr (sizeof(T) == 4) {
+        fa[i] = at(i % 2, word);
+      } else {
+        fa[i] = static_cast<std::uint32_t>(at(i % 2, 2 * word)) |
+                static_cast<std::uint32_t>(at(i % 2, 2 * word + 1)) << 16;
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < columns / 16; ++j) {
+      std::uint32_t r[4];
+      ldmatrix_x4(r, b + (j * 16 + lane % 8 + lane / 16 * 8) * pitch + lane / 8 % 2 * half_step);
+      const std::uint32_t fb[2][2] = {{r[0], r[1]}, {r[2], r[3]}};
+      Math::mma(sum_[0][2 * j], fa, fb[0]);
+      Math::mma(sum_[0][2 * j + 1], fa, fb[1]);
+    }
+  }
+
   // f(row, column, value) for every sum this lane holds.
   template <class F>
   __device__ __forceinline__ void for_each(F&& f) const {
@@ -139,6 +167,24 @@ class WarpTile<Fp32, rows, columns> {
 #pragma unroll
         for (int j = 0; j < columns / 4; ++j)
           sum_[i][j] = __fmaf_rn(x[i].y, y[j].y, __fmaf_rn(x[i].x, y[j].x, sum_[i][j]));
+    }
+  }
+
+  template <class At>
+  __device__ __forceinline__ void multiply_gathered(const At& at, const float* b, int pitch) {
+    static_assert(rows == 16, "a lane knows two rows");
+    const int lane = threadIdx.x % 32;
+#pragma unroll 2
+    for (int k = 0; k < step; k += 2) {
+      float2 x[2];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) x[i] = {__uint_as_float(at(i, k)), __uint_as_float(at(i, k + 1))};
+#pragma unroll
+      for (int j = 0; j < columns / 4; ++j) {
+        const float2 y = pair_at(b + (lane % 4 + 4 * j) * pitch + k);
+#pragma unroll
+        for (int i = 0; i < 2; ++i) sum_[i][j] = __fmaf_rn(x[i].y, y.y, __fmaf_rn(x[i].x, y.x, sum_[i][j]));
+      }
     }
   }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "first_conv.h"
 #include "implicit_gemm.h"
 #include "ops/narrow.h"
 #include "reference/conv2d.h"
@@ -49,8 +50,7 @@ inline std::string text(const GemmCase& c) {
          std::string(name_of(c.dst));
 }
 
-inline Prepared prepare_gemm(const GemmCase& c, const Arithmetic& arithmetic,
-                             const cuda::GemmChoice& choice) {
+inline cuda::ImplicitGemm gemm_of(const GemmCase& c) {
   const Shape conv = conv_shape(c);
   cuda::ImplicitGemm gemm;
   gemm.batch = static_cast<int>(c.src[0]);
@@ -65,17 +65,27 @@ inline Prepared prepare_gemm(const GemmCase& c, const Arithmetic& arithmetic,
   gemm.out_width = static_cast<int>(conv[2]);
   gemm.outputs = static_cast<int>(conv[3]);
   gemm.epilogue = c.op.epilogue;
+  return gemm;
+}
+
+// `first`: the kernel for first layers instead, with this choice. `dense`: k as that one has it.
+inline Prepared prepare_gemm(const GemmCase& c, const Arithmetic& arithmetic, const cuda::GemmChoice& choice,
+                             const cuda::FirstConvChoice* first = nullptr, bool dense = false) {
+  cuda::ImplicitGemm gemm = gemm_of(c);
+  gemm.dense = first != nullptr || dense;
   const std::vector<TensorSpec> in{{c.src, arithmetic.stored}, {c.weight}, {{c.weight[0]}}};
   const std::vector<TensorSpec> out{{stored_shape(c), c.dst}};
   cuda::Settings settings;
   settings.precision = arithmetic.precision;
   const std::int64_t taps = c.weight[2] * c.weight[3];
-  return cuda::prepare_implicit_gemm(
+  Prepared prepared = cuda::prepare_implicit_gemm(
       gemm, KernelSpec{in, out}, settings,
       [taps, channels = c.weight[1]](std::int64_t o, std::int64_t tap, std::int64_t channel) {
         return (o * channels + channel) * taps + tap;
       },
       &choice);
+  if (first) cuda::use_first_conv(gemm, KernelSpec{in, out}, settings, *first, prepared);
+  return prepared;
 }
 
 // In thread order number `order` alone, or in several from there on.

@@ -168,3 +168,94 @@ TEST_CASE("choose_gemm of the smallest and of odd problems") {
     }
   }
 }
+
+namespace {
+
+FirstConvProblem first_layer(std::int64_t outputs, std::int64_t kernel, std::int64_t stride, int element) {
+  FirstConvProblem p;
+  p.width = 1000;
+  p.channels = 3;
+  p.kernel_h = p.kernel_w = kernel;
+  p.stride = stride;
+  p.out_height = 600 / stride;
+  p.out_width = 1000 / stride;
+  p.outputs = outputs;
+  p.element = element;
+  p.multiprocessors = 132;
+  p.shared_per_block = 227 << 10;
+  p.shared_per_multiprocessor = 228 << 10;
+  return p;
+}
+
+int columns_of(const FirstConvProblem& p) {
+  const auto choice = choose_first_conv(p);
+  return choice ? first_conv_columns[static_cast<std::size_t>(choice->columns)] : 0;
+}
+
+}  // namespace
+
+TEST_CASE("choose_first_conv pads little, and fills the GPU without leaving blocks idle") {
+  for (const int element : {2, 4}) {
+    CHECK(columns_of(first_layer(64, 3, 1, element)) == 64);  // VGG-16
+    CHECK(columns_of(first_layer(96, 7, 2, element)) == 96);  // ZF
+    CHECK(columns_of(first_layer(8, 3, 1, element)) == 32);
+    CHECK(columns_of(first_layer(128, 3, 1, element)) == 64);
+    CHECK(columns_of(first_layer(192, 3, 1, element)) == 96);
+    const auto vgg = choose_first_conv(first_layer(64, 3, 1, element));
+    REQUIRE(vgg);
+    CHECK(vgg->blocks == 2 * 132);
+  }
+  FirstConvProblem tiny = first_layer(64, 3, 1, 4);
+  tiny.out_height = 9;
+  tiny.out_width = 17;
+  CHECK(choose_first_conv(tiny)->blocks == 4);
+  tiny.out_height = tiny.out_width = 1;
+  CHECK(choose_first_conv(tiny)->blocks == 1);
+}
+
+TEST_CASE("choose_first_conv leaves to the implicit GEMM what does not fit") {
+  FirstConvProblem p = first_layer(96, 7, 2, 4);
+  const std::size_t bytes = first_conv_shared_bytes(p, 96);
+  CHECK(bytes < (120u << 10));
+  p.shared_per_block = bytes;
+  CHECK(columns_of(p) == 96);
+  p.shared_per_block = bytes - 1;
+  CHECK(columns_of(p) == 32);
+  p.shared_per_block = 20 << 10;
+  CHECK(columns_of(p) == 0);
+  for (const std::int64_t huge : {std::int64_t{2000}, std::int64_t{1} << 20, std::int64_t{1} << 40}) {
+    CHECK(columns_of(first_layer(64, huge, 1, 2)) == 0);
+    CHECK(columns_of(first_layer(64, 3, huge, 2)) == 0);
+  }
+  p = first_layer(64, 3, 1, 2);
+  for (const std::int64_t channels : {0, 5, 64}) {
+    p.channels = channels;
+    CHECK(columns_of(p) == 0);
+  }
+}
+
+TEST_CASE("the rows of a first layer's patch begin as in the source and do not share 16 bytes") {
+  for (const int element : {2, 4}) {
+    const std::int64_t each = 16 / element;
+    for (std::int64_t width = 1; width < 70; ++width) {
+      for (std::int64_t channels = 1; channels <= first_conv_most_channels; ++channels) {
+        FirstConvProblem p = first_layer(64, 1 + width % 11, 1 + width % 4, element);
+        p.width = width;
+        p.channels = channels;
+        const FirstConvLayout at = first_conv_layout(p);
+        CAPTURE(element, width, channels, at.pitch, at.span, at.copies, at.patch);
+        CHECK(at.pitch % each == width * channels % each);
+        CHECK(at.patch % each == 0);
+        CHECK(at.weight_pitch / each % 2 == 1);
+        for (std::int64_t lead = 0; lead < each; ++lead) {
+          for (std::int64_t row = 0; row < at.patch_rows; ++row) {
+            const std::int64_t begin = lead + row * at.pitch, end = begin + at.span;
+            CHECK(ceil_div(end, each) - begin / each <= at.copies);
+            CHECK(ceil_div(end, each) <= (begin + at.pitch) / each);
+            CHECK(ceil_div(end, each) * each <= at.patch);
+          }
+        }
+      }
+    }
+  }
+}

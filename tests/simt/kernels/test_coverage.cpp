@@ -54,6 +54,7 @@ std::size_t instances(const std::string& parameters) {
   if (parameters == "class T, PixelFormat format") return storages * 3;
   if (parameters.find("class Math, int rows, int columns") == 0)
     return arithmetics.size() * cuda::gemm_tiles.size() * 2;
+  if (parameters == "class Math, int columns") return arithmetics.size() * cuda::first_conv_columns.size();
   FAIL("a kernel's template parameters <" << parameters << ">: say here how many instances there are");
   return 0;
 }
@@ -127,6 +128,20 @@ void run_boxes() {
   run_op(SelectDetections{}, {uniform({3, 3}, 0, 1, 10), uniform({3, 12}, 0, 30, 11), i32({1}, {3})});
 }
 
+void run_first_convs() {
+  for (const Arithmetic& a : arithmetics) {
+    for (int columns = 0; columns < static_cast<int>(cuda::first_conv_columns.size()); ++columns) {
+      const GemmCase c{{1, 4, 18, 3}, {5, 3, 3, 3}, {1, 1, {true, 1.0f, columns == 1}}, a.stored};
+      INFO(a.name << ": " << text(c));
+      const cuda::FirstConvChoice choice{columns, 1};
+      const Tensor src = integers(c.src, 3, 1), weight = integers(c.weight, 3, 2), bias = integers({5}, 9, 3);
+      const Tensor got =
+          run_gemm(c, prepare_gemm(c, a, {2, 1}, &choice), {stored_as(src, a.stored), weight, bias}, 0);
+      CHECK(same_values(got, stored_as(stored_shape(c), plain_gemm<float>(c, src, weight, bias), a.stored)));
+    }
+  }
+}
+
 void run_gemms() {
   for (const Arithmetic& a : arithmetics) {
     for (int tile = 0; tile < static_cast<int>(cuda::gemm_tiles.size()); ++tile) {
@@ -150,6 +165,7 @@ void run_gemms() {
 TEST_CASE("every instance of every kernel in the sources is run", "[coverage]") {
   for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) run_maps(dtype);
   run_boxes();
+  run_first_convs();
   run_gemms();
 #if defined(FRCNN_SIMT)
   check_launched();
