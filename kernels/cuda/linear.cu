@@ -4,15 +4,17 @@
 
 #include <string>
 
+#include "storage.h"
+
 namespace frcnn::cuda {
 
 Prepared prepare(const Linear& op, const KernelSpec& spec, const Settings& settings) {
   const Shape& s = spec.in[0].shape;
   const std::int64_t channels = s.rank == 4 ? s[3] : s.row(), cells = s.rank == 4 ? s[1] * s[2] : 1;
   ImplicitGemm gemm;
-  gemm.batch = static_cast<int>(s[0]);
-  gemm.channels = static_cast<int>(s.row());
-  gemm.outputs = static_cast<int>(spec.in[1].shape[0]);
+  gemm.batch = checked_int("linear", s[0]);
+  gemm.channels = checked_int("linear", s.row());
+  gemm.outputs = checked_int("linear", spec.in[1].shape[0]);
   gemm.epilogue = op.epilogue;
   Prepared prepared =
       prepare_implicit_gemm(gemm, spec, settings, [=](std::int64_t o, std::int64_t, std::int64_t k) {

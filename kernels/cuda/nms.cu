@@ -3,6 +3,7 @@
 // block.
 #include "kernels.h"
 #include "launch.h"
+#include "storage.h"
 #include "suppress.h"
 
 #include <string>
@@ -36,8 +37,8 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 Prepared prepare(const Nms& op, const KernelSpec& spec, const Settings&) {
-  const auto images = static_cast<unsigned>(spec.in[1].shape[0]);
-  const auto entries = static_cast<int>(spec.in[1].shape[1]), max_out = static_cast<int>(op.max_out);
+  const unsigned images = checked_grid("nms", spec.in[1].shape[0]).x;
+  const int entries = checked_int("nms", spec.in[1].shape[1]), max_out = checked_int("nms", op.max_out);
   const std::size_t rows = static_cast<std::size_t>(images) * static_cast<std::size_t>(max_out);
   Prepared prepared;
   prepared.implementation = "nms:" + std::to_string(kChunk);

@@ -18,19 +18,19 @@ template <class Op, class KernelOf>
 Prepared prepare_over_rois(const Op& op, const KernelSpec& spec, const char* name,
                            const KernelOf& kernel_of) {
   const Shape& s = spec.in[0].shape;
-  const auto rois = static_cast<unsigned>(spec.in[1].shape[0]);
+  const dim3 grid = checked_grid(name, spec.in[1].shape[0], op.pooled_h);
   Prepared prepared;
   const DType storage = one_storage(spec.in[0].dtype, spec.out[0].dtype, name);
   with_packs(storage, s[3], name, [&](auto stored, auto lanes) {
     constexpr int width = decltype(lanes)::value;
     using Packs = Pack<typename decltype(stored)::type, width>;
-    const RoiMap map{s[0], static_cast<int>(s[1]), static_cast<int>(s[2]), static_cast<int>(s[3] / width)};
+    const RoiMap map{s[0], checked_int(name, s[1]), checked_int(name, s[2]), checked_int(name, s[3] / width)};
     prepared.implementation = std::string(name) + ":" + std::to_string(width);
-    prepared.run = [op, map, rois, kernel = kernel_of(stored, lanes)](const KernelArgs& args) {
-      if (rois == 0) return;
-      launch(kernel, dim3(rois, static_cast<unsigned>(op.pooled_h)), dim3(128), 0,
-             static_cast<cudaStream_t>(args.stream), args.in[0].template as<const Packs>(),
-             args.in[1].template as<const float>(), args.out[0].template as<Packs>(), map, op);
+    prepared.run = [op, map, grid, kernel = kernel_of(stored, lanes)](const KernelArgs& args) {
+      if (grid.x == 0) return;
+      launch(kernel, grid, dim3(128), 0, static_cast<cudaStream_t>(args.stream),
+             args.in[0].template as<const Packs>(), args.in[1].template as<const float>(),
+             args.out[0].template as<Packs>(), map, op);
     };
   });
   return prepared;

@@ -12,6 +12,7 @@
 #include "kernels.h"
 #include "launch.h"
 #include "score_order.h"
+#include "storage.h"
 #include "suppress.h"
 
 #include <string>
@@ -193,26 +194,27 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 Prepared prepare(const SelectDetections& op, const KernelSpec& spec, const Settings&) {
-  const auto images = static_cast<unsigned>(spec.in[2].shape[0]);
+  const std::int64_t images = spec.in[2].shape[0];
   Sizes s{};
-  s.per_image = static_cast<int>(spec.in[0].shape[0] / images);
-  s.classes = static_cast<int>(spec.in[0].shape[1]);
+  s.per_image = checked_int("select_detections", spec.in[0].shape[0] / images);
+  s.classes = checked_int("select_detections", spec.in[0].shape[1]);
   s.box_classes = static_cast<int>(spec.in[1].shape[1] / 4);
-  s.capacity = static_cast<int>(spec.out[0].shape[1]);
+  s.capacity = checked_int("select_detections", spec.out[0].shape[1]);
   const auto lists = static_cast<std::size_t>(s.classes - 1), rows = static_cast<std::size_t>(s.per_image);
   Prepared prepared;
   prepared.implementation = "select_detections";
-  const Workspace sized(nullptr, images, lists, rows, prepared.workspace_bytes);
-  prepared.run = [op, s, images, lists, rows](const KernelArgs& args) {
+  const dim3 grid = checked_grid("select_detections", s.classes - 1, images);
+  const Workspace sized(nullptr, grid.y, lists, rows, prepared.workspace_bytes);
+  prepared.run = [op, s, grid, lists, rows](const KernelArgs& args) {
     const auto stream = static_cast<cudaStream_t>(args.stream);
     std::size_t bytes = 0;
-    const Workspace w(args.workspace, images, lists, rows, bytes);
+    const Workspace w(args.workspace, grid.y, lists, rows, bytes);
     clear_flag(args.out[2].as<int>(), stream);
-    launch(suppress_classes_kernel, dim3(static_cast<unsigned>(lists), images), dim3(kThreads), 0, stream,
-           args.in[0].as<const float>(), args.in[1].as<const Box>(), args.in[2].as<const int>(),
-           args.out[2].as<int>(), w, s, op.score_threshold, SuppressRule{op.nms_threshold, op.suppress});
+    launch(suppress_classes_kernel, grid, dim3(kThreads), 0, stream, args.in[0].as<const float>(),
+           args.in[1].as<const Box>(), args.in[2].as<const int>(), args.out[2].as<int>(), w, s,
+           op.score_threshold, SuppressRule{op.nms_threshold, op.suppress});
     const auto limit = static_cast<int>(op.max_detections < s.capacity ? op.max_detections : s.capacity);
-    launch(cap_detections_kernel, dim3(images), dim3(kThreads), 0, stream, w, args.out[0].as<Detection>(),
+    launch(cap_detections_kernel, dim3(grid.y), dim3(kThreads), 0, stream, w, args.out[0].as<Detection>(),
            args.out[1].as<int>(), s, limit, op.keep_ties ? 1 : 0);
   };
   return prepared;

@@ -87,4 +87,23 @@ inline dim3 blocks_for(std::int64_t n, int threads, std::int64_t limit = 1 << 16
   return dim3(static_cast<unsigned>(blocks < 1 ? 1 : blocks > limit ? limit : blocks));
 }
 
+// x * y blocks, where each block has a part of its own. Throws Error(unsupported) naming `op` where there are
+// more than a grid may have.
+inline dim3 checked_grid(const char* op, std::int64_t x, std::int64_t y = 1) {
+  constexpr std::int64_t most_x = 0x7FFFFFFF, most_y = 65535;
+  if (x > most_x || y > most_y)
+    throw Error(ErrorCode::unsupported, std::string(op) + ": a grid of " + std::to_string(x) + "x" +
+                                            std::to_string(y) + " blocks, a GPU takes " +
+                                            std::to_string(most_x) + "x" + std::to_string(most_y));
+  return dim3(static_cast<unsigned>(x), static_cast<unsigned>(y));
+}
+
+// A size that a kernel counts in an int. Throws Error(unsupported) naming `op`.
+inline int checked_int(const char* op, std::int64_t size) {
+  if (size > 0x7FFFFFFF)
+    throw Error(ErrorCode::unsupported,
+                std::string(op) + ": a size of " + std::to_string(size) + " is more than its kernel counts");
+  return static_cast<int>(size);
+}
+
 }  // namespace frcnn::cuda

@@ -124,3 +124,20 @@ TEST_CASE("16-bit storage: a destination stored in another type than its source 
   CHECK(refused(RoiPool{}, {wide, rois}, bins));
   CHECK(refused(RoiAlign{}, {wide, rois}, bins));
 }
+
+TEST_CASE("sizes that no grid and no int hold are refused by name", "[storage]") {
+  const std::int64_t many = std::int64_t{1} << 32;
+  const auto refused = [](const auto& op, const std::vector<TensorSpec>& in, const TensorSpec& to) {
+    const std::vector<TensorSpec> out{to};
+    try {
+      cuda::prepare(op, KernelSpec{in, out}, cuda::Settings{});
+    } catch (const Error& e) {
+      return e.code() == ErrorCode::unsupported && std::string(e.what()).find(name_of(Op(op))) == 0;
+    }
+    return false;
+  };
+  CHECK(refused(RoiPool{65536, 1, 0.5f}, {{{1, 4, 4, 8}}, {{1, 5}}}, {{1, 65536, 1, 8}}));
+  CHECK(refused(RoiAlign{1, 1, 0.5f, 0, false}, {{{1, many, 4, 8}}, {{1, 5}}}, {{1, 1, 1, 8}}));
+  CHECK(refused(SelectDetections{}, {{{65536, 2}}, {{65536, 4}}, {{65536}, DType::i32}}, {{65536, 1, 6}}));
+  CHECK(refused(Conv2d{}, {{{1, 1, many, 1}}, {{1, 1, 1, 1}}, {{1}}}, {{1, 1, many, 1}}));
+}
