@@ -14,6 +14,7 @@
 #include <system_error>
 #include <thread>
 
+#include "device_options.h"
 #include "frcnn/error.h"
 #include "graph/shapes.h"
 
@@ -36,7 +37,9 @@ std::size_t peak_resident_bytes() {
 class Lane {
  public:
   Lane(const BenchRequest& request, std::size_t first, std::shared_ptr<const Model> model)
-      : request_(request), next_(first), detector_(std::move(model), request.detector) {}
+      : request_(request),
+        next_(first),
+        detector_(std::move(model), open_device(request.detector, first > 0), request.detector) {}
 
   // The time of one image and what was found in it.
   double image(DetectResult* result = nullptr, bool by_node = false) {

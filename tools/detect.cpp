@@ -137,7 +137,8 @@ class DetectRun {
   DetectRun(const DetectOptions& options, const std::vector<std::string>& images)
       : options_(options),
         model_(load_detector(options)),
-        detector_(model_, detector_options(options.device)),
+        on_(detector_options(options.device)),
+        detector_(model_, open_device(on_), on_),
         names_(options.draw, images) {
     if (!options.proposals.empty()) proposals_ = read_proposals(options.proposals);
     if (!options.draw.empty()) make_directory(options.draw);
@@ -231,6 +232,7 @@ class DetectRun {
 
   const DetectOptions& options_;
   std::shared_ptr<const Model> model_;
+  DetectorOptions on_;
   Detector detector_;
   OutputNames names_;
   std::vector<ImageProposals> proposals_, proposals_out_;

@@ -1,5 +1,7 @@
 #include "device_options.h"
 
+#include <fmt/format.h>
+
 #include <vector>
 
 namespace frcnn {
@@ -35,6 +37,14 @@ DetectorOptions detector_options(const DeviceOptions& options) {
       options.precision == "auto" ? fast_precision(options.device) : parse_precision(options.precision);
   result.threads = options.threads;
   return result;
+}
+
+std::shared_ptr<Device> open_device(const DetectorOptions& options, bool quietly) {
+  std::string why_cpu;
+  auto device = make_device(options.device, options.precision, options.threads, &why_cpu);
+  if (!why_cpu.empty() && !quietly)
+    fmt::print(stderr, "frcnn: note: --device auto takes the CPU: {}\n", why_cpu);
+  return device;
 }
 
 }  // namespace frcnn

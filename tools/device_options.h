@@ -1,11 +1,13 @@
 // --device, --precision and --threads, as every command that computes takes them.
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include <CLI/CLI.hpp>
 
 #include "detector/detector.h"
+#include "runtime/device.h"
 
 namespace frcnn {
 
@@ -17,5 +19,9 @@ struct DeviceOptions {
 void add_device_options(CLI::App& command, DeviceOptions& options);
 
 DetectorOptions detector_options(const DeviceOptions& options);
+
+// The device for a detector. When --device auto had to take the CPU, a note on standard error says why, unless
+// `quietly`.
+std::shared_ptr<Device> open_device(const DetectorOptions& options, bool quietly = false);
 
 }  // namespace frcnn

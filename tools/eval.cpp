@@ -84,7 +84,8 @@ void report_remarks(const VocDataset& dataset) {
 }
 
 Found detect_all(const EvalOptions& options, const std::shared_ptr<const Model>& model, const VocDataset& dataset) {
-  Detector detector(model, detector_options(options.device));
+  const DetectorOptions on = detector_options(options.device);
+  Detector detector(model, open_device(on), on);
   Found found;
   found.device = detector.device().name();
   found.proposals.emplace();

@@ -168,7 +168,7 @@ int run(const RunOptions& options) {
   const std::array<float, 2> size{static_cast<float>(height), static_cast<float>(width)};
   Placement image{{size[0], size[1], 1.0f}, std::nullopt};
   if (is_detector) image = placement(*file, model->config, size);
-  Detector detector(model, on);
+  Detector detector(model, open_device(on), on);
   DetectRequest request;
   request.want_tensors = true;
   const DetectResult result = detector.run(data, height, width, image.im_info, image.image_size, request);
