@@ -85,10 +85,21 @@ content[-1000] ^= 1                             # of the data, which the header 
 with open(conformance, "wb") as file:
     file.write(content)
 code, text, record = run("correctness", "--cases", "[conformance]")
+expect("a damaged file is refused", code == 1 and record is None and "not as it was prepared" in text, text)
+gpu_suite.finish_folder(FOLDER, ABOUT)
+code, text, record = run("correctness", "--cases", "[conformance]")
 expect("a wrong number is found", code == 1 and record["count"]["failed"] == 1 and "elements differ" in text, text)
 content[-1000] ^= 1
 with open(conformance, "wb") as file:
     file.write(content)
+
+gpu_suite.finish_folder(FOLDER, ABOUT)
+
+# A case kills the device: it fails, and the others run in a new process and pass.
+code, text, record = run("correctness", "--cases", "[dies],preprocess*,max_pool*")
+results = {case["name"]: case["result"] for case in record["cases"]} if record else {}
+expect("a dead device fails one case alone", code == 1 and len(results) > 3 and
+       [name for name in results if results[name] != "passed"] == ["the emulated device dies"], text)
 
 # The program dies in the middle of the second case: it is named, and the ones behind it are run all the same.
 os.rename(BINARY, BINARY + ".real")
@@ -100,11 +111,21 @@ exec "%(real)s" "$@"
 script(BINARY, DIE)
 gpu_suite.finish_folder(FOLDER, ABOUT)
 code, text, record = run("correctness", "--cases", "preprocess*,max_pool*,top_k*")
-expect("a program that dies fails its cases", code == 1 and record["count"]["passed"] < len(record["cases"]) and
-       "the program ended here" in text, text)
+count = record["count"] if record else {}
+expect("a program that dies fails the cases it dies in", code == 1 and "the program ended here" in text and
+       count["passed"] > 0 and count["failed"] > 0 and count["passed"] + count["failed"] == len(record["cases"]), text)
+
+# A suite that does not start, or finds a GPU that does not work, is a failure and no skip.
+for what, text_of_suite in (("says nothing", "exit 0"), ("crashes", "kill -SEGV $$"), ("lacks a library", "echo no; exit 127"),
+                            ("says nonsense", "echo '[1]'"), ("fails behind its answer", """echo '{"device": {}}'; exit 1"""),
+                            ("finds a broken GPU", """echo '{"error": "driver too old"}'""")):
+    script(BINARY, text_of_suite + "\n")
+    gpu_suite.finish_folder(FOLDER, ABOUT)
+    code, text, record = run("correctness")
+    expect("a suite that %s fails" % what, code == 1 and "FAILED" in text and record is None, text)
 
 # No GPU: a loud skip, or a failure where one is required.
-script(BINARY, """echo '{"error": "no CUDA-capable device is detected"}'\n""")
+script(BINARY, """echo '{"error": "no CUDA-capable device is detected", "no_device": true}'\n""")
 gpu_suite.finish_folder(FOLDER, ABOUT)
 for mode in ("correctness", "sanitize"):
     code, text, record = run(mode)
@@ -128,6 +149,37 @@ code, text, record = run("sanitize", path=SANITIZER)
 results = [tool["result"] for tool in record["tools"]] if record else []
 expect("each sanitizer's answer is understood", results == ["passed", "failed", "refused", "failed"], text)
 expect("a finding is a failure", code == 1 and not record["passed"], text)
+
+# As compute-sanitizer words it: what it could not do beside a summary, or what the program printed, is no refusal.
+ANSWERS = (
+    ("passed", 0, "========= COMPUTE-SANITIZER\n========= ERROR SUMMARY: 0 errors"),
+    ("passed", 0, "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)"),
+    ("failed", 99, "========= Invalid __global__ write of size 4 bytes\n========= ERROR SUMMARY: 1 error"),
+    ("failed", 99, "========= Program hit cudaErrorNotSupported (error 801) due to \"operation not supported\" on CUDA API "
+                   "call to cudaMalloc.\n========= ERROR SUMMARY: 1 error"),
+    ("failed", 1, "========= ERROR SUMMARY: 0 errors"),
+    ("failed", 1, "Permission denied: this is the program's own\nerror: failed to launch"),
+    ("failed", 1, "========= Target application terminated before first instrumented API call"),
+    ("refused", 1, "========= Error: Device not supported. Please refer to the documentation"),
+    ("refused", 1, "========= Internal Sanitizer Error: The Sanitizer encountered an error when launching a kernel"),
+    ("refused", 255, "========= Error: No attachable process found. compute-sanitizer timed-out."),
+)
+for wanted, status, answer in ANSWERS:
+    script(os.path.join(SANITIZER, "compute-sanitizer"), "cat <<'END'\n%s\nEND\nexit %d\n" % (answer, status))
+    code, text, record = run("sanitize", path=SANITIZER)
+    expect("understood as %s: %s" % (wanted, answer.splitlines()[-1]),
+           record and {tool["result"] for tool in record["tools"]} == {wanted}, text)
+
+# A detector runs under initcheck with its memory written once.
+script(os.path.join(SANITIZER, "compute-sanitizer"), """case "$2" in
+initcheck) [ "$FRCNN_FILLED_ARENA" = 1 ] || exit 5; shift 6; "$@" || exit 6 ;;
+*) [ -z "$FRCNN_FILLED_ARENA" ] || exit 7 ;;
+esac
+echo "========= ERROR SUMMARY: 0 errors"
+""")
+code, text, record = run("sanitize", "--cases", "[sanitize]", path=SANITIZER)
+expect("only initcheck sees filled memory", code == 0 and record["passed"], text)
+
 script(os.path.join(SANITIZER, "compute-sanitizer"), "sleep 600\n")
 code, text, record = run("sanitize", "--seconds", "5", path=SANITIZER)
 expect("a sanitizer that does not end is stopped", code == 1 and record and
@@ -141,7 +193,17 @@ if gpu_suite.find_sanitizer() is None:
     code, text, record = run("sanitize")
     expect("no sanitizer is a loud skip", code == 0 and "SKIPPED: compute-sanitizer" in text, text)
 
-# What was prepared is held to its size, and a damaged folder is refused.
+# What was prepared has all its detectors, is held to its size, and is refused where it lacks a file.
+try:
+    gpu_suite.check_references(FOLDER)
+    expect("a folder without the tiny networks is refused", False)
+except SystemExit as stop:
+    expect("a folder without the tiny networks is refused", "tiny_vgg16" in str(stop))
+for name in ("tiny_vgg16_224", "tiny_zf_224"):
+    os.makedirs(os.path.join(FOLDER, "references", "detectors", name))
+gpu_suite.check_references(FOLDER)
+for name in ("tiny_vgg16_224", "tiny_zf_224"):
+    os.rmdir(os.path.join(FOLDER, "references", "detectors", name))
 os.remove(os.path.join(FOLDER, "references", "detectors", "0_random", "model.safetensors"))
 code, text, record = run("correctness")
 expect("a folder that lacks a file is refused", code == 1 and "model.safetensors" in text, text)

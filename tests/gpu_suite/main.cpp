@@ -1,9 +1,12 @@
 // The suite for a machine with a GPU: every op case, the detectors and the emulator's conformance test, on
 // CUDA device 0. tools/gpu_suite runs it. Built over the emulator it is a test of itself.
 //
-//   frcnn_gpu_suite --probe        one line of JSON: the device, or why there is none
+//   frcnn_gpu_suite --probe                  one line of JSON: the device, or why there is none
 //   frcnn_gpu_suite [CATCH OPTIONS]          needs the device, but for those that only list
+//
+// When a case has left the device's context unusable, the program ends before the next one with exit code 3.
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -12,9 +15,14 @@
 
 #if __has_include(<catch2/catch_session.hpp>)
 #include <catch2/catch_session.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/reporters/catch_reporter_event_listener.hpp>
+#include <catch2/reporters/catch_reporter_registrars.hpp>
+using EventListener = Catch::EventListenerBase;
 #else
 #define CATCH_CONFIG_RUNNER
 #include <catch2/catch.hpp>
+using EventListener = Catch::TestEventListenerBase;
 #endif
 
 #include "cuda/device.h"
@@ -45,7 +53,8 @@ std::vector<std::string> detector_folders() {
 
 namespace {
 
-// {"device": {...}}, or {"error": "..."} where there is none that these kernels run on.
+// {"device": {...}}, or {"error": "..."}: with "no_device": true where there is no GPU, and without where
+// there is one that does not work.
 nlohmann::json probe() {
 #if defined(FRCNN_SIMT)
   return {{"device", {{"name", "emulator, no GPU"}, {"emulated", true}}}};
@@ -53,17 +62,21 @@ nlohmann::json probe() {
   int driver = 0, runtime = 0, devices = 0;
   cudaDriverGetVersion(&driver);
   cudaRuntimeGetVersion(&runtime);
-  const auto none = [&](const std::string& why) {
-    return nlohmann::json{{"error", why + " (driver for CUDA " + std::to_string(driver / 1000) + "." +
-                                        std::to_string(driver % 1000 / 10) + ", built with CUDA " +
-                                        std::to_string(runtime / 1000) + "." +
-                                        std::to_string(runtime % 1000 / 10) + ")"}};
+  const auto none = [&](const std::string& why, bool no_device) {
+    const auto version = [](int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); };
+    nlohmann::json found{{"error", why + " (driver for CUDA " + version(driver) + ", built with CUDA " +
+                                       version(runtime) + ")"}};
+    if (no_device) found["no_device"] = true;
+    return found;
   };
   const cudaError_t status = cudaGetDeviceCount(&devices);
-  if (status != cudaSuccess) return none(cudaGetErrorString(status));
-  if (devices == 0) return none("no device");
+  const bool no_driver = status == cudaErrorInsufficientDriver && driver == 0;
+  if (status != cudaSuccess)
+    return none(cudaGetErrorString(status), status == cudaErrorNoDevice || no_driver);
+  if (devices == 0) return none("no device", true);
   cudaDeviceProp p{};
-  if (cudaGetDeviceProperties(&p, 0) != cudaSuccess) return none("device 0 does not tell its properties");
+  if (cudaGetDeviceProperties(&p, 0) != cudaSuccess)
+    return none("device 0 does not tell its properties", false);
   return {{"device",
            {{"name", p.name},
             {"compute_capability", std::to_string(p.major) + "." + std::to_string(p.minor)},
@@ -74,6 +87,32 @@ nlohmann::json probe() {
             {"emulated", false}}}};
 #endif
 }
+
+// An error that ends the context would fail every case behind it; tools/gpu_suite runs those in a fresh
+// process.
+struct EndWithTheContext : EventListener {
+  using EventListener::EventListener;
+  void testCaseStarting(const Catch::TestCaseInfo&) override {
+    cudaGetLastError();
+    const cudaError_t status = cudaStreamQuery(frcnn::test::Gpu::only().stream());
+    cudaGetLastError();
+    if (status == cudaSuccess || status == cudaErrorNotReady) return;
+    std::cout.flush();
+    std::fflush(stdout);
+    std::cerr << "the device cannot go on: " << cudaGetErrorString(status) << std::endl;
+    std::_Exit(3);
+  }
+};
+CATCH_REGISTER_LISTENER(EndWithTheContext)
+
+#if defined(FRCNN_SIMT)
+frcnn::simt::FakeMachine* emulated = nullptr;
+
+TEST_CASE("the emulated device dies", "[.dies]") {
+  emulated->fail(1, cudaErrorIllegalAddress, true);
+  frcnn::test::Gpu::only().finish();
+}
+#endif
 
 }  // namespace
 
@@ -90,13 +129,14 @@ int main(int argc, char** argv) {
   if (found.contains("error") && asks) return Catch::Session().run(argc, argv);
   if (found.contains("error")) {
     const char* const required = std::getenv("FRCNN_REQUIRE_GPU");
-    const bool fail = required && std::strcmp(required, "1") == 0;
+    const bool fail = !found.contains("no_device") || (required && std::strcmp(required, "1") == 0);
     std::cerr << (fail ? "FAILED" : "SKIPPED") << ": no GPU to run on: " << found["error"].get<std::string>()
               << "\n";
     return fail ? 1 : 0;
   }
 #if defined(FRCNN_SIMT)
-  const frcnn::simt::FakeMachine machine;
+  frcnn::simt::FakeMachine machine;
+  emulated = &machine;
 #endif
   const int result = Catch::Session().run(argc, argv);
   frcnn::test::Gpu::only().clear();
