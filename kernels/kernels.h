@@ -54,8 +54,8 @@ struct Settings {
 // Whether oneDNN multiplies bf16 in hardware on this processor (AVX-512 BF16 or AMX).
 bool multiplies_bf16();
 
-// Each lives in kernels/cpu/<op>.cpp. Maps and fully connected rows are f32 or bf16: conv2d and linear multiply in bf16
-// when their source or their destination is, sums are fp32; the others compute in fp32 from what they read and round
+// Each lives in kernels/cpu/<op>.cpp. Maps and fully connected rows are f32 or bf16: conv2d and linear multiply in
+// their destination's type, sums are fp32; the others compute in fp32 from what they read and round
 // once. Scores, deltas and boxes are f32. Safe to call from several threads; a Prepared runs in one thread at a
 // time (it binds its primitives to the arguments). Except conv2d and linear (oneDNN), results do not depend on the
 // number of threads.

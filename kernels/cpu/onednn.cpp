@@ -58,7 +58,7 @@ DType multiplied_in(DType src, DType dst, const std::string& what) {
       throw Error(ErrorCode::unsupported,
                   what + ": the CPU stores maps as f32 or bf16, not as " + std::string(name_of(dtype)));
   }
-  return src == DType::bf16 || dst == DType::bf16 ? DType::bf16 : DType::f32;
+  return dst;
 }
 
 dnnl::primitive_attr attributes(const Epilogue& epilogue) {
@@ -259,6 +259,11 @@ namespace frcnn::cpu {
 bool multiplies_bf16() {
   // Sets of bits: the larger sets hold those of the smaller ones.
   const unsigned isa = dnnl_get_effective_cpu_isa(), wanted = dnnl_cpu_isa_avx512_core_bf16;
+  return isa != dnnl_cpu_isa_all && (isa & wanted) == wanted;
+}
+
+bool onednn::multiplies_tiles() {
+  const unsigned isa = dnnl_get_effective_cpu_isa(), wanted = dnnl_cpu_isa_avx512_core_amx;
   return isa != dnnl_cpu_isa_all && (isa & wanted) == wanted;
 }
 

@@ -41,6 +41,13 @@ const Conv convolutions[] = {
     {{2, 14, 21, 17}, {36, 17, 1, 1}, {1, 0, {}}},
     {{1, 12, 12, 8}, {24, 8, 2, 2}, {2, 1, {true, 0.5f}}},
     {{1, 20, 21, 256}, {16, 256, 3, 3}, {1, 1, {true}}},  // Winograd in fp32, direct here
+    // Winograd here: sizes even and odd, one panel of outputs and parts of one, each padding, two images.
+    {{1, 20, 21, 64}, {64, 64, 3, 3}, {1, 1, {true}}},
+    {{1, 23, 20, 80}, {112, 80, 3, 3}, {1, 1, {true, 0.5f}}},
+    {{2, 15, 17, 64}, {80, 64, 3, 3}, {1, 1, {}}},
+    {{1, 22, 23, 96}, {64, 96, 3, 3}, {1, 0, {false, 1.5f}}},
+    {{1, 19, 19, 64}, {144, 64, 3, 3}, {1, 2, {true}}},
+    {{1, 20, 19, 512}, {64, 512, 3, 3}, {1, 1, {true}}},
 };
 
 struct Fc {
@@ -67,7 +74,7 @@ std::string text(const Types& t) {
 
 Tensor rounded(const Tensor& tensor) { return widened(stored_as(tensor, bf16)); }
 
-// What plain loops make of it: operands in bf16, sums in float, rounded where it is stored.
+// What plain loops make of it: operands in the type of the result, sums in float, rounded where it is stored.
 Tensor plain_result(const TensorSpec& out, const std::vector<float>& sums) {
   const Tensor wide = f32(out.shape, sums);
   return out.dtype == bf16 ? rounded(wide) : wide;
@@ -92,10 +99,11 @@ void check_product(const O& op, const Shape& src_shape, const Shape& weight_shap
   for (unsigned round = 0; round < rounds_for(out[0].shape); ++round) {
     const Tensor given = uniform(src_shape, 0, 1, 3 * round + 4),
                  src = t.src == bf16 ? rounded(given) : given;
+    const auto multiplied = [&](const Tensor& x) { return t.dst == bf16 ? rounded(x) : x; };
     const Tensor weight = uniform(weight_shape, -1, 1, 3 * round + 5),
                  bias = uniform({weight_shape[0]}, -1, 1, 3 * round + 6);
     tally.add(run(src, weight, bias).template as<float>(),
-              plain_result(out[0], reference(0.0f, rounded(src), rounded(weight), bias)).template as<float>(),
+              plain_result(out[0], reference(0.0f, multiplied(src), multiplied(weight), bias)).template as<float>(),
               reference(0.0, src, weight, bias));
   }
   tally.check();
@@ -114,6 +122,22 @@ TEST_CASE("bf16: convolutions", "[bf16]") {
                                                   bias.as<float>());
                     });
     }
+}
+
+TEST_CASE("bf16: Winograd gives the same bytes for every number of threads", "[bf16]") {
+  if (!can_multiply()) return;
+  const Conv2d op{1, 1, {true}};
+  const std::vector<TensorSpec> in{{{1, 37, 41, 64}, bf16}, {{96, 64, 3, 3}}, {{96}}},
+      out{{{1, 37, 41, 96}, bf16}};
+  const std::string kernel = cpu::prepare(op, KernelSpec{in, out}, cpu::Settings{1}).implementation;
+  if (kernel != "winograd_2x2:avx512_bf16") {
+    WARN("SKIPPED: this processor runs " << kernel << " instead");
+    return;
+  }
+  const Tensor src = stored_as(uniform(in[0].shape, 0, 1, 1), bf16), weight = uniform(in[1].shape, -1, 1, 2),
+               bias = uniform(in[2].shape, -1, 1, 3);
+  const Tensor one = run_op(op, {src, weight, bias}, out, 1)[0];
+  for (const int threads : {2, 3, 7, 64}) CHECK(same_values(run_op(op, {src, weight, bias}, out, threads)[0], one));
 }
 
 TEST_CASE("bf16: fully connected layers", "[bf16]") {
