@@ -76,6 +76,8 @@ if record:
     notes = [note for case in record["cases"] for note in case["notes"]]
     expect("what was compared is counted", any("elements compared" in note for note in notes) and
            any("mma_f16" in note for note in notes), text)
+    expect("what is missing is said", record["missing_references"] == ["tiny_vgg16_", "tiny_zf_"] and
+           "SKIPPED: the folder was prepared without tiny_zf_" in text, text)
 
 # One wrong number in the references.
 conformance = os.path.join(FOLDER, "references", "conformance.safetensors")
@@ -199,6 +201,14 @@ try:
     expect("a folder without the tiny networks is refused", False)
 except SystemExit as stop:
     expect("a folder without the tiny networks is refused", "tiny_vgg16" in str(stop))
+os.environ.pop("FRCNN_SHARED", None)
+gpu_suite.check_references(FOLDER, optional=True)      # where there is no reference data
+os.environ["FRCNN_SHARED"] = "somewhere"
+try:
+    gpu_suite.check_references(FOLDER, optional=True)
+    expect("but not where there should be reference data", False)
+except SystemExit as stop:
+    expect("but not where there should be reference data", "tiny_zf" in str(stop))
 for name in ("tiny_vgg16_224", "tiny_zf_224"):
     os.makedirs(os.path.join(FOLDER, "references", "detectors", name))
 gpu_suite.check_references(FOLDER)
