@@ -7,7 +7,7 @@
 
 namespace frcnn {
 
-std::shared_ptr<Device> make_device(const std::string& name, Precision precision, int) {
+std::shared_ptr<Device> make_device(const std::string& name, Precision precision, int, std::string*) {
   const std::string prefix = "cuda:";
   int index = 0;
   const char* const end = name.data() + name.size();
