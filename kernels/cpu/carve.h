@@ -6,6 +6,9 @@
 
 namespace frcnn::cpu {
 
+// The next multiple of what a workspace is aligned to.
+constexpr std::size_t padded(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
 // Hands out arrays one after another, each at a multiple of 64 bytes. Started at null it only counts, so the
 // code that says how much workspace a kernel needs is the code that later cuts it.
 class Carver {
@@ -15,7 +18,7 @@ class Carver {
   template <typename T>
   T* take(std::int64_t count) {
     T* array = base_ ? reinterpret_cast<T*>(base_ + used_) : nullptr;
-    used_ += (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
+    used_ += padded(static_cast<std::size_t>(count) * sizeof(T));
     return array;
   }
   std::size_t used() const { return used_; }

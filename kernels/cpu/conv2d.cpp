@@ -1,8 +1,9 @@
-// Convolution: oneDNN's direct form, or a Winograd form where that is faster and as accurate: in fp32 oneDNN's
-// F(4x4,3x3), in bf16 our F(2x2,3x3).
+// Convolution: oneDNN's direct form, or a Winograd form where that is faster and as accurate: in fp32
+// oneDNN's F(4x4,3x3), in bf16 our F(2x2,3x3).
 //
-// Source and destination are plain NHWC for the direct form and ours. oneDNN 2.x's Winograd takes only maps blocked by
-// 16 channels, so that form reorders its source and its result, which costs 2-15 % of what it saves.
+// Source and destination are plain NHWC for the direct form and ours. oneDNN 2.x's Winograd takes only maps
+// blocked by 16 channels, so that form reorders its source and its result, which costs 2-15 % of what it
+// saves.
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -11,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#include "cpu/carve.h"
 #include "cpu/onednn.h"
 #include "cpu/winograd_bf16.h"
 #include "frcnn/error.h"
@@ -45,8 +47,6 @@ Problem problem_of(const Conv2d& op, const KernelSpec& spec) {
                  std::to_string(op.stride) + ", pad " + std::to_string(op.pad);
   return problem;
 }
-
-std::size_t padded(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // By shape only, so that equal requests always take equal paths. Measured (docs/numerics.md): below 256 input
 // channels its error is more than twice the direct form's, on small maps it is slower.
@@ -173,7 +173,7 @@ std::optional<Prepared> narrow_winograd(const Problem& p, int threads) {
   if (p.src_type != DType::bf16 || p.dst_type != DType::bf16 || p.weight[2] != 3 || p.weight[3] != 3 ||
       p.op.stride != 1 || !multiplies_bf16() || onednn::multiplies_tiles())
     return std::nullopt;
-  const winograd_bf16::Problem problem{p.src[0], p.src[2], p.src[3],  p.src[1],     p.dst[2],
+  const winograd_bf16::Problem problem{p.src[0], p.src[2], p.src[3], p.src[1],     p.dst[2],
                                        p.dst[3], p.dst[1], p.op.pad, p.op.epilogue};
   if (!winograd_bf16::pays(problem)) return std::nullopt;
   Prepared prepared;
@@ -190,8 +190,8 @@ std::optional<Prepared> narrow_winograd(const Problem& p, int threads) {
   prepared.run = [problem, threads](const KernelArgs& args) {
     winograd_bf16::run(problem,
                        {static_cast<const std::uint16_t*>(args.in[0].data), args.in[1].data,
-                        static_cast<const float*>(args.in[2].data), static_cast<std::uint16_t*>(args.out[0].data),
-                        args.workspace},
+                        static_cast<const float*>(args.in[2].data),
+                        static_cast<std::uint16_t*>(args.out[0].data), args.workspace},
                        threads);
   };
   return prepared;

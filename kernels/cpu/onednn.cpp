@@ -4,6 +4,8 @@
 #include <sstream>
 #include <string_view>
 
+#include "cpu/carve.h"
+
 #ifdef _OPENMP
 #include <omp.h>
 #else
@@ -233,7 +235,6 @@ Source::Source(const dnnl::engine& engine, const dnnl::memory::desc& stored,
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   const dnnl::reorder::primitive_desc pd(engine, stored, engine, multiplied, attr);
-  const auto padded = [](std::size_t bytes) { return (bytes + 63) / 64 * 64; };
   const std::size_t scratch_at = padded(multiplied.get_size());
   conversion_.emplace(Conversion{
       Call(engine, dnnl::reorder(pd),

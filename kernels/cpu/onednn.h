@@ -77,9 +77,9 @@ dnnl::memory::desc f32(const dnnl::memory::dims& dims, dnnl::memory::format_tag 
 dnnl::memory::desc of(DType dtype, const dnnl::memory::dims& dims,
                       dnnl::memory::format_tag tag);  // f32, bf16
 
-// What a product of these maps is multiplied in: as its result is stored, so that scores and deltas lose nothing more
-// than their source has lost. Sums are f32 always.
-// Throws Error(unsupported) that starts with `what` for other types.
+// What a product of these maps is multiplied in: as its result is stored, so that scores and deltas lose
+// nothing more than their source has lost. Sums are f32 always. Throws Error(unsupported) that starts with
+// `what` for other types.
 DType multiplied_in(DType src, DType dst, const std::string& what);
 
 // Whether oneDNN multiplies bf16 with AMX here, several times as fast as with AVX-512 BF16.

@@ -1,19 +1,21 @@
-// Winograd F(2x2, 3x3) in bf16: 16 multiplications for four results instead of 36 (Lavin and Gray, arXiv 1509.09308).
+// Winograd F(2x2, 3x3) in bf16: 16 multiplications for four results instead of 36 (Lavin and Gray, arXiv
+// 1509.09308).
 //
 //   Y = At [ sum over channels of (G g Gt) * (Bt d B) ] A
 //
-// d is a 4x4 window of the source, Y the 2x2 results under it. Bt has only 0 and +-1 and is applied in fp32; its result
-// is rounded to bf16, as the transformed weight is: that is what this form loses against the direct one, whose source is
-// multiplied as stored. Sums over channels are fp32.
+// d is a 4x4 window of the source, Y the 2x2 results under it. Bt has only 0 and +-1 and is applied in fp32;
+// its result is rounded to bf16, as the transformed weight is: that is what this form loses against the
+// direct one, whose source is multiplied as stored. Sums over channels are fp32.
 //
-// A thread takes a block of tiles at a time, transforms it (V: 16 matrices of tiles x channels), and for every panel of
-// 64 outputs multiplies the 16 matrices with the weight's (U) and transforms the products (M) back. A block is as large
-// as its V and M fit into the second-level cache; U streams through it.
+// A thread takes a block of tiles at a time, transforms it (V: 16 matrices of tiles x channels), and for
+// every panel of 64 outputs multiplies the 16 matrices with the weight's (U) and transforms the products (M)
+// back. A block is as large as its V and M fit into the second-level cache; U streams through it.
 #include "cpu/winograd_bf16.h"
 
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/carve.h"
 #include "cpu/parallel.h"
 #include "cpu/storage.h"
 
@@ -44,19 +46,24 @@ std::int64_t block_tiles(const Problem& p) {
   return std::clamp<std::int64_t>(fit / rows * rows, rows, 10 * rows);
 }
 
-std::size_t aligned(std::int64_t bytes) { return static_cast<std::size_t>((bytes + 63) / 64 * 64); }
-
 // What a thread works in.
 struct Scratch {
-  std::size_t v, m, patch;  // bytes of each
-  explicit Scratch(const Problem& p)
-      : v(aligned(positions * block_tiles(p) * p.channels * 2)),
-        m(aligned(positions * block_tiles(p) * panel * 4)),
-        patch(aligned(positions * p.channels * 2)) {}
-  std::size_t bytes() const { return v + m + patch; }
+  std::uint16_t* v;      // [position][tile of the block][channel]
+  float* m;              // [position][tile of the block][output of a panel]
+  std::uint16_t* patch;  // a window that reaches over the map's edge
+  std::size_t bytes;
+
+  explicit Scratch(const Problem& p, void* base = nullptr) {
+    Carver carver(base);
+    v = carver.take<std::uint16_t>(positions * block_tiles(p) * p.channels);
+    m = carver.take<float>(positions * block_tiles(p) * panel);
+    patch = carver.take<std::uint16_t>(positions * p.channels);
+    bytes = carver.used();
+  }
 };
 
-// One panel's share of the weight, U[position][channel / 2][output][channel % 2], from 64 rows of the published one.
+// One panel's share of the weight, U[position][channel / 2][output][channel % 2], from 64 rows of the
+// published one.
 void pack_panel(const Problem& p, const float* published, std::int64_t first, Bf16* packed) {
   const std::int64_t count = std::min(panel, p.outputs - first), pairs = p.channels / 2;
   float g[9][2 * panel], half[4][3][2 * panel];
@@ -105,10 +112,11 @@ FRCNN_AVX512_BF16 inline void narrow(__m512 value, std::uint16_t* to) {
   std::memcpy(to, &bits, sizeof bits);
 }
 
-// Bt d B of one tile. The window's corner is at `src`, its rows `row_stride` elements apart; V's positions are
-// `position_stride` apart.
-FRCNN_AVX512_BF16 void transform_window(const std::uint16_t* src, std::int64_t row_stride, std::int64_t channels,
-                                        std::uint16_t* v, std::int64_t position_stride) {
+// Bt d B of one tile. The window's corner is at `src`, its rows `row_stride` elements apart; V's positions
+// are `position_stride` apart.
+FRCNN_AVX512_BF16 void transform_window(const std::uint16_t* src, std::int64_t row_stride,
+                                        std::int64_t channels, std::uint16_t* v,
+                                        std::int64_t position_stride) {
   for (std::int64_t c = 0; c < channels; c += 16) {
     __m512 half[4][4];
 #pragma GCC unroll 4
@@ -133,7 +141,8 @@ FRCNN_AVX512_BF16 void transform_window(const std::uint16_t* src, std::int64_t r
 }
 
 // Six rows of V, `channels` apart, times one position of a panel.
-FRCNN_AVX512_BF16 void multiply(const std::uint16_t* v, std::int64_t channels, const std::uint16_t* u, float* m) {
+FRCNN_AVX512_BF16 void multiply(const std::uint16_t* v, std::int64_t channels, const std::uint16_t* u,
+                                float* m) {
   __m512 sum[rows][4];
 #pragma GCC unroll 6
   for (int r = 0; r < rows; ++r)
@@ -179,7 +188,8 @@ FRCNN_AVX512_BF16 void transform_products(const float* m, std::int64_t position_
     for (int x = 0; x < 4; ++x) {
       const float* at = m + x * position_stride + o;
       const __m512 m0 = _mm512_load_ps(at), m1 = _mm512_load_ps(at + 4 * position_stride),
-                   m2 = _mm512_load_ps(at + 8 * position_stride), m3 = _mm512_load_ps(at + 12 * position_stride);
+                   m2 = _mm512_load_ps(at + 8 * position_stride),
+                   m3 = _mm512_load_ps(at + 12 * position_stride);
       half[0][x] = _mm512_add_ps(_mm512_add_ps(m0, m1), m2);
       half[1][x] = _mm512_sub_ps(_mm512_sub_ps(m1, m2), m3);
     }
@@ -234,8 +244,8 @@ void transform_block(const Problem& p, const std::uint16_t* src, std::int64_t fi
     const Tile t = tile_at(p, first + i);
     const std::int64_t y = t.y - p.pad, x = t.x - p.pad;
     if (y >= 0 && x >= 0 && y + 4 <= p.height && x + 4 <= p.width) {
-      transform_window(src + ((t.image * p.height + y) * p.width + x) * p.channels, p.width * p.channels, p.channels,
-                       v + i * p.channels, position_stride);
+      transform_window(src + ((t.image * p.height + y) * p.width + x) * p.channels, p.width * p.channels,
+                       p.channels, v + i * p.channels, position_stride);
     } else {
       copy_window(p, src, t, patch);
       transform_window(patch, 4 * p.channels, p.channels, v + i * p.channels, position_stride);
@@ -244,26 +254,28 @@ void transform_block(const Problem& p, const std::uint16_t* src, std::int64_t fi
 }
 
 // Tiles [first, first + count), at most a block.
-void run_block(const Problem& p, const Arguments& a, std::int64_t first, std::int64_t count, std::byte* scratch) {
-  const Scratch sizes(p);
-  auto* const v = reinterpret_cast<std::uint16_t*>(scratch);
-  auto* const m = reinterpret_cast<float*>(scratch + sizes.v);
-  transform_block(p, a.src, first, count, v, reinterpret_cast<std::uint16_t*>(scratch + sizes.v + sizes.m));
+void run_block(const Problem& p, const Arguments& a, std::int64_t first, std::int64_t count,
+               const Scratch& scratch) {
+  std::uint16_t* const v = scratch.v;
+  float* const m = scratch.m;
+  transform_block(p, a.src, first, count, v, scratch.patch);
   const std::int64_t block = block_tiles(p), u_size = p.channels * panel;
   for (std::int64_t o = 0; o < panels(p); ++o) {
     const std::uint16_t* u = static_cast<const std::uint16_t*>(a.packed) + o * positions * u_size;
     for (std::int64_t at = 0; at < positions; ++at) {
       // Rows beyond `count` hold what an earlier block left there; their products are not read.
       for (std::int64_t r = 0; r < count; r += rows)
-        multiply(v + (at * block + r) * p.channels, p.channels, u + at * u_size, m + (at * block + r) * panel);
+        multiply(v + (at * block + r) * p.channels, p.channels, u + at * u_size,
+                 m + (at * block + r) * panel);
     }
     for (std::int64_t i = 0; i < count; ++i) {
       const Tile t = tile_at(p, first + i);
-      transform_products(m + i * panel, block * panel,
-                         {a.bias + o * panel, p.epilogue.relu, p.epilogue.scale,
-                          a.dst + ((t.image * p.out_height + t.y) * p.out_width + t.x) * p.outputs + o * panel,
-                          p.out_width * p.outputs, p.outputs, t.y + 1 < p.out_height, t.x + 1 < p.out_width,
-                          std::min(panel, p.outputs - o * panel)});
+      transform_products(
+          m + i * panel, block * panel,
+          {a.bias + o * panel, p.epilogue.relu, p.epilogue.scale,
+           a.dst + ((t.image * p.out_height + t.y) * p.out_width + t.x) * p.outputs + o * panel,
+           p.out_width * p.outputs, p.outputs, t.y + 1 < p.out_height, t.x + 1 < p.out_width,
+           std::min(panel, p.outputs - o * panel)});
     }
   }
 }
@@ -293,15 +305,16 @@ void pack(const Problem& p, const float* published, int threads, void* packed) {
 }
 
 std::size_t workspace_bytes(const Problem& p, int threads) {
-  return Scratch(p).bytes() * static_cast<std::size_t>(std::max(threads, 1));
+  return Scratch(p).bytes * static_cast<std::size_t>(std::max(threads, 1));
 }
 
 void run(const Problem& p, const Arguments& arguments, int threads) {
 #if defined(__x86_64__)
   const std::int64_t all = tiles(p), block = block_tiles(p), blocks = (all + block - 1) / block;
   parallel_for(blocks, threads, [&](std::int64_t begin, std::int64_t end, int chunk) {
-    std::byte* const scratch =
-        static_cast<std::byte*>(arguments.workspace) + static_cast<std::size_t>(chunk) * Scratch(p).bytes();
+    const std::size_t bytes = Scratch(p).bytes;
+    const Scratch scratch(
+        p, static_cast<std::byte*>(arguments.workspace) + static_cast<std::size_t>(chunk) * bytes);
     for (std::int64_t b = begin; b < end; ++b)
       run_block(p, arguments, b * block, std::min(block, all - b * block), scratch);
   });

@@ -16,8 +16,9 @@ struct Problem {
   Epilogue epilogue;
 };
 
-// By shape only, so that equal requests always take equal paths: where it is faster than oneDNN's direct form, and its
-// error is below twice that form's (docs/numerics.md). False where this build has no such instructions.
+// By shape only, so that equal requests always take equal paths: where it is faster than oneDNN's direct
+// form, and its error is below twice that form's (docs/numerics.md). False where this build has no such
+// instructions.
 bool pays(const Problem& p);
 
 std::size_t packed_bytes(const Problem& p);

@@ -102,9 +102,10 @@ void check_product(const O& op, const Shape& src_shape, const Shape& weight_shap
     const auto multiplied = [&](const Tensor& x) { return t.dst == bf16 ? rounded(x) : x; };
     const Tensor weight = uniform(weight_shape, -1, 1, 3 * round + 5),
                  bias = uniform({weight_shape[0]}, -1, 1, 3 * round + 6);
-    tally.add(run(src, weight, bias).template as<float>(),
-              plain_result(out[0], reference(0.0f, multiplied(src), multiplied(weight), bias)).template as<float>(),
-              reference(0.0, src, weight, bias));
+    tally.add(
+        run(src, weight, bias).template as<float>(),
+        plain_result(out[0], reference(0.0f, multiplied(src), multiplied(weight), bias)).template as<float>(),
+        reference(0.0, src, weight, bias));
   }
   tally.check();
 }
@@ -137,7 +138,8 @@ TEST_CASE("bf16: Winograd gives the same bytes for every number of threads", "[b
   const Tensor src = stored_as(uniform(in[0].shape, 0, 1, 1), bf16), weight = uniform(in[1].shape, -1, 1, 2),
                bias = uniform(in[2].shape, -1, 1, 3);
   const Tensor one = run_op(op, {src, weight, bias}, out, 1)[0];
-  for (const int threads : {2, 3, 7, 64}) CHECK(same_values(run_op(op, {src, weight, bias}, out, threads)[0], one));
+  for (const int threads : {2, 3, 7, 64})
+    CHECK(same_values(run_op(op, {src, weight, bias}, out, threads)[0], one));
 }
 
 TEST_CASE("bf16: fully connected layers", "[bf16]") {
