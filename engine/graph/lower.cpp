@@ -27,17 +27,19 @@ bool absorb(Op& producer, const Op& next, const FusionSupport& fusions) {
   if (linear) epilogue = &std::get<Linear>(producer).epilogue;
   if (auto* conv = std::get_if<Conv2d>(&producer)) epilogue = &conv->epilogue;
   if (!epilogue) return false;
-  if (std::holds_alternative<Relu>(next) && fusions.relu && epilogue->scale == 1.0f && !epilogue->max_pool_2x2) {
+  if (std::holds_alternative<Relu>(next) && fusions.relu && epilogue->scale == 1.0f &&
+      !epilogue->max_pool_2x2) {
     epilogue->relu = true;
     return true;
   }
-  if (const auto* scale = std::get_if<Scale>(&next); scale && linear && fusions.scale && epilogue->scale == 1.0f) {
+  if (const auto* scale = std::get_if<Scale>(&next);
+      scale && linear && fusions.scale && epilogue->scale == 1.0f) {
     epilogue->scale = scale->factor;
     return true;
   }
   const auto* pool = std::get_if<MaxPool>(&next);
-  if (pool && !linear && fusions.max_pool_2x2 && !epilogue->max_pool_2x2 && pool->kernel == 2 && pool->stride == 2 &&
-      pool->pad == 0 && pool->rounding == Rounding::ceil) {
+  if (pool && !linear && fusions.max_pool_2x2 && !epilogue->max_pool_2x2 && pool->kernel == 2 &&
+      pool->stride == 2 && pool->pad == 0 && pool->rounding == Rounding::ceil) {
     epilogue->max_pool_2x2 = true;
     return true;
   }
@@ -48,18 +50,21 @@ bool absorb(Op& producer, const Op& next, const FusionSupport& fusions) {
 struct ReadsNarrow {
   template <typename T>
   bool operator()(const T&) const {
-    return std::is_same_v<T, Conv2d> || std::is_same_v<T, Relu> || std::is_same_v<T, Scale> || std::is_same_v<T, MaxPool> ||
-           std::is_same_v<T, Lrn> || std::is_same_v<T, Linear> || std::is_same_v<T, RoiPool> || std::is_same_v<T, RoiAlign>;
+    return std::is_same_v<T, Conv2d> || std::is_same_v<T, Relu> || std::is_same_v<T, Scale> ||
+           std::is_same_v<T, MaxPool> || std::is_same_v<T, Lrn> || std::is_same_v<T, Linear> ||
+           std::is_same_v<T, RoiPool> || std::is_same_v<T, RoiAlign>;
   }
 };
 
-// Products are summed in fp32 and can be stored as anything; the other layers keep the type of what they read.
+// Products are summed in fp32 and can be stored as anything; the other layers keep the type of what they
+// read.
 bool converts(const Op& op) {
-  return std::holds_alternative<Conv2d>(op) || std::holds_alternative<Linear>(op) || std::holds_alternative<Preprocess>(op);
+  return std::holds_alternative<Conv2d>(op) || std::holds_alternative<Linear>(op) ||
+         std::holds_alternative<Preprocess>(op);
 }
 
-// Backwards, since a layer between a score and the score's reader must stay wide as well; then forwards, since an input
-// is f32 and stays so up to the first product.
+// Backwards, since a layer between a score and the score's reader must stay wide as well; then forwards,
+// since an input is f32 and stays so up to the first product.
 void store_narrow(Graph& graph, DType storage) {
   std::vector<char> wide(graph.values().size(), 0);
   for (std::size_t n = graph.nodes().size(); n-- > 0;) {
@@ -71,27 +76,33 @@ void store_narrow(Graph& graph, DType storage) {
   for (const Node& node : graph.nodes()) {
     const bool makes_map = std::visit(ReadsNarrow{}, node.op) || std::holds_alternative<Preprocess>(node.op);
     const bool can = converts(node.op) || graph.value(node.in.front()).spec.dtype == storage;
-    if (makes_map && can && !wide[static_cast<std::size_t>(node.out.front())]) graph.store_as(node.out.front(), storage);
+    if (makes_map && can && !wide[static_cast<std::size_t>(node.out.front())])
+      graph.store_as(node.out.front(), storage);
   }
 }
 
 }  // namespace
 
-Graph lower(const Graph& graph, const FusionSupport& fusions, std::span<const std::string> keep, DType storage) {
+Graph lower(const Graph& graph, const FusionSupport& fusions, std::span<const std::string> keep,
+            DType storage) {
   std::vector<char> visible(graph.values().size(), 0);
   for (std::size_t i = 0; i < visible.size(); ++i) visible[i] = graph.values()[i].kept;
   for (const std::string& name : keep) {
     const ValueId id = graph.find(name);
-    if (id < 0) throw Error(ErrorCode::invalid_argument, fmt::format("{}: the graph has no such value", name));
+    if (id < 0)
+      throw Error(ErrorCode::invalid_argument, fmt::format("{}: the graph has no such value", name));
     visible[static_cast<std::size_t>(id)] = 1;
   }
 
-  // Backwards: a node stays if somebody sees one of its outputs or a staying node reads it.
+  // Backwards: a node stays if somebody sees one of its outputs or a staying node reads it. States are always
+  // seen.
   std::vector<char> needed = visible;
+  for (std::size_t i = 0; i < needed.size(); ++i) needed[i] |= graph.values()[i].role == Role::state;
   std::vector<char> stays(graph.nodes().size(), 0);
   for (std::size_t n = graph.nodes().size(); n-- > 0;) {
     const Node& node = graph.nodes()[n];
-    stays[n] = std::any_of(node.out.begin(), node.out.end(), [&](ValueId id) { return needed[static_cast<std::size_t>(id)]; });
+    stays[n] = std::any_of(node.out.begin(), node.out.end(),
+                           [&](ValueId id) { return needed[static_cast<std::size_t>(id)]; });
     if (stays[n])
       for (ValueId id : node.in) needed[static_cast<std::size_t>(id)] = 1;
   }
@@ -120,7 +131,9 @@ Graph lower(const Graph& graph, const FusionSupport& fusions, std::span<const st
     const ValueId id = lowered.find(name);
     if (id >= 0) lowered.keep(id);
   }
-  if (storage != DType::f32) store_narrow(lowered, storage);
+  const bool trains = std::any_of(lowered.values().begin(), lowered.values().end(),
+                                  [](const Value& value) { return value.role == Role::state; });
+  if (storage != DType::f32 && !trains) store_narrow(lowered, storage);
   return lowered;
 }
 

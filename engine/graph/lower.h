@@ -17,7 +17,7 @@ struct FusionSupport {
 // Fuses, and drops nodes that lead to no output and no kept value. `keep` names values that must exist when the
 // program has run (dump, diff, training): fusion stops at them. Throws Error(invalid_argument) for an unknown name.
 // With a 16-bit `storage`, values that only layers of the trunk and head read (convolution, pooling, ...) are stored so;
-// whatever reaches scores, deltas and boxes stays f32.
+// whatever reaches scores, deltas and boxes stays f32. A graph with states, which trains, stores everything in f32.
 Graph lower(const Graph& graph, const FusionSupport& fusions, std::span<const std::string> keep,
             DType storage = DType::f32);
 

@@ -12,11 +12,14 @@ std::size_t round_up(std::size_t n, std::size_t to) { return (n + to - 1) / to *
 
 bool alive_together(const Buffer& a, const Buffer& b) { return a.first <= b.last && b.first <= a.last; }
 
-// Buffers that lie one behind the other, each with a lifetime of its own. Offsets count from the group's start until the
-// group is placed.
+// Weights and states have memory of their own, beside the arena.
+bool lives_elsewhere(const Value& value) { return value.role == Role::weight || value.role == Role::state; }
+
+// Buffers that lie one behind the other, each with a lifetime of its own. Offsets count from the group's
+// start until the group is placed.
 struct Group {
   std::vector<Buffer> buffers;
-  std::vector<std::size_t*> slots;             // where each one's offset is to be written
+  std::vector<std::size_t*> slots;  // where each one's offset is to be written
   std::size_t bytes = 0;
 
   void add(Buffer buffer, std::size_t* slot, std::size_t alignment) {
@@ -27,8 +30,9 @@ struct Group {
   }
 };
 
-// The lowest offset at which no buffer of the group overlaps a placed one that is alive at the same time. Every step
-// leaves an offset at which two do for the next one at which these two do not, so none that fits is skipped.
+// The lowest offset at which no buffer of the group overlaps a placed one that is alive at the same time.
+// Every step leaves an offset at which two do for the next one at which these two do not, so none that fits
+// is skipped.
 std::size_t first_gap(const Group& group, const std::vector<Buffer>& placed, std::size_t alignment) {
   std::size_t offset = 0;
   for (bool moved = true; moved;) {
@@ -67,19 +71,22 @@ Plan make_plan(const Graph& graph, std::span<const std::size_t> workspace_bytes,
       life.first = std::min(life.first, n);
       life.last = std::max(life.last, n);
     }
-    for (ValueId id : node.in) lives[static_cast<std::size_t>(id)].last = std::max(lives[static_cast<std::size_t>(id)].last, n);
+    for (ValueId id : node.in)
+      lives[static_cast<std::size_t>(id)].last = std::max(lives[static_cast<std::size_t>(id)].last, n);
   }
   for (std::size_t i = 0; i < lives.size(); ++i) {
-    if (graph.values()[i].role == Role::weight) continue;
+    if (lives_elsewhere(graph.values()[i])) continue;
     // A count that somebody trims rows by lives as long as what it trims.
     const ValueId count = graph.values()[i].count;
-    if (count >= 0) lives[static_cast<std::size_t>(count)].last = std::max(lives[static_cast<std::size_t>(count)].last, lives[i].last);
+    if (count >= 0)
+      lives[static_cast<std::size_t>(count)].last =
+          std::max(lives[static_cast<std::size_t>(count)].last, lives[i].last);
   }
   Group inputs, outputs;
   std::vector<Group> groups;
   for (std::size_t i = 0; i < lives.size(); ++i) {
     const Value& value = graph.values()[i];
-    if (value.role == Role::weight) continue;
+    if (lives_elsewhere(value)) continue;
     plan.activation_bytes += lives[i].bytes;
     Group& group = value.role == Role::input ? inputs : value.kept ? outputs : groups.emplace_back();
     group.add(lives[i], &plan.offset[i], alignment);
@@ -96,7 +103,8 @@ Plan make_plan(const Graph& graph, std::span<const std::size_t> workspace_bytes,
 
   std::vector<std::size_t> order(groups.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return groups[a].bytes > groups[b].bytes; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return groups[a].bytes > groups[b].bytes; });
   for (std::size_t g : order) {
     Group& group = groups[g];
     const std::size_t offset = first_gap(group, plan.buffers, alignment);
@@ -111,13 +119,17 @@ Plan make_plan(const Graph& graph, std::span<const std::size_t> workspace_bytes,
 }
 
 std::string to_string(const Plan& plan) {
-  std::string text = fmt::format("{:<32} {:>14} {:>14} {:>6} {:>6}\n", "value", "offset", "bytes", "first", "last");
+  std::string text =
+      fmt::format("{:<32} {:>14} {:>14} {:>6} {:>6}\n", "value", "offset", "bytes", "first", "last");
   std::vector<const Buffer*> rows;
   for (const Buffer& buffer : plan.buffers) rows.push_back(&buffer);
-  std::stable_sort(rows.begin(), rows.end(), [](const Buffer* a, const Buffer* b) { return a->first < b->first; });
+  std::stable_sort(rows.begin(), rows.end(),
+                   [](const Buffer* a, const Buffer* b) { return a->first < b->first; });
   for (const Buffer* row : rows)
-    text += fmt::format("{:<32} {:>14} {:>14} {:>6} {:>6}\n", row->name, row->offset, row->bytes, row->first, row->last);
-  return text + fmt::format("arena {} bytes for {} bytes of values\n", plan.arena_bytes, plan.activation_bytes);
+    text += fmt::format("{:<32} {:>14} {:>14} {:>6} {:>6}\n", row->name, row->offset, row->bytes, row->first,
+                        row->last);
+  return text +
+         fmt::format("arena {} bytes for {} bytes of values\n", plan.arena_bytes, plan.activation_bytes);
 }
 
 }  // namespace frcnn

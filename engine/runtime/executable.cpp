@@ -12,8 +12,21 @@ namespace frcnn {
 namespace {
 
 constexpr std::size_t guard_bytes = 4096;
-constexpr std::size_t fetch_limit = 16 << 20;              // of outputs that every run brings to the host
-constexpr int guard_byte = 0xA5, unset_byte = 0xFF;        // 0xFF everywhere is a NaN in every float type
+constexpr std::size_t fetch_limit = 16 << 20;        // of outputs that every run brings to the host
+constexpr int guard_byte = 0xA5, unset_byte = 0xFF;  // 0xFF everywhere is a NaN in every float type
+
+std::size_t round_up(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+TensorView state_of(const Value& value, const States* states) {
+  if (!states) return {nullptr, value.spec.shape, value.spec.dtype};
+  const TensorView view = states->view(value.name);
+  if (view.spec() != value.spec)
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{}: the program's state is {} {}, the one given {} {}", value.name,
+                            name_of(value.spec.dtype), to_string(value.spec.shape), name_of(view.dtype),
+                            to_string(view.shape)));
+  return view;
+}
 
 WeightPacking plain_packing(int input, std::size_t bytes) {
   return {input, "published", bytes,
@@ -22,8 +35,8 @@ WeightPacking plain_packing(int input, std::size_t bytes) {
 
 }  // namespace
 
-// The debug memory: one allocation per value and workspace, between guard zones; a value is unset again once its last
-// reader has run, so that a stale read shows.
+// The debug memory: one allocation per value and workspace, between guard zones; a value is unset again once
+// its last reader has run, so that a stale read shows.
 struct Executable::Guarded {
   struct Zone {
     std::shared_ptr<void> memory;
@@ -42,47 +55,55 @@ struct Executable::Guarded {
     std::vector<unsigned char> guard(guard_bytes);
     for (const std::size_t at : {std::size_t{0}, guard_bytes + zone.bytes}) {
       device.download(guard.data(), static_cast<const std::byte*>(zone.memory.get()) + at, guard_bytes);
-      if (std::any_of(guard.begin(), guard.end(), [](unsigned char c) { return c != guard_byte; })) return false;
+      if (std::any_of(guard.begin(), guard.end(), [](unsigned char c) { return c != guard_byte; }))
+        return false;
     }
     return true;
   }
   void unset(const Zone& zone) const { device.fill(zone.data(), unset_byte, zone.bytes); }
 
   Device& device;
-  std::vector<Zone> values, workspaces;                    // by ValueId; by node
-  std::vector<int> last_reader;                            // by ValueId; -1: read from outside, never unset
+  std::vector<Zone> values, workspaces;  // by ValueId; by node
+  std::vector<int> last_reader;          // by ValueId; -1: read from outside, never unset
 };
 
-Executable::Executable(const Graph& graph, std::span<const std::string> keep, const Weights& weights, Device& device,
-                       std::shared_ptr<void> arena, std::size_t arena_bytes, Memory memory,
-                       std::shared_ptr<Staging> staging)
-    : graph_(lower(graph, device.fusions(), keep, storage_of(device.precision()))), device_(device), arena_(std::move(arena)), staging_(std::move(staging)) {
-  prepare(weights);
+Executable::Executable(const Graph& graph, std::span<const std::string> keep, const Weights& weights,
+                       Device& device, const ExecutableOptions& options)
+    : graph_(lower(graph, device.fusions(), keep, storage_of(device.precision()))),
+      device_(device),
+      arena_(options.arena),
+      staging_(options.staging) {
+  prepare(weights, options.states);
   plan_ = make_plan(graph_, workspace_bytes_);
-  if (memory == Memory::none) return;
-  fetches_ = !device_.is_host() && memory == Memory::arena && plan_.outputs.bytes <= fetch_limit;
+  if (options.memory == ProgramMemory::none) return;
+  for (const Value& value : graph_.values())
+    if (value.role == Role::state && !options.states)
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("{}: the program has states, none were given", value.name));
+  fetches_ =
+      !device_.is_host() && options.memory == ProgramMemory::arena && plan_.outputs.bytes <= fetch_limit;
   if (device_.is_host()) {
     staging_ = nullptr;
   } else {
     if (!staging_) staging_ = std::make_shared<Staging>(device_);
     staging_->reserve(plan_.inputs.bytes + (fetches_ ? plan_.outputs.bytes : 0));
   }
-  if (memory == Memory::guarded) {
+  if (options.memory == ProgramMemory::guarded) {
     guarded_ = std::make_unique<Guarded>(device_);
   } else if (!arena_) {
     arena_ = weights.allocate(device_, plan_.arena_bytes);
-  } else if (plan_.arena_bytes > arena_bytes) {
-    throw Error(ErrorCode::out_of_memory,
-                fmt::format("this size needs {} bytes, the session's arena has {}", plan_.arena_bytes, arena_bytes));
+  } else if (plan_.arena_bytes > options.arena_bytes) {
+    throw Error(ErrorCode::out_of_memory, fmt::format("this size needs {} bytes, the session's arena has {}",
+                                                      plan_.arena_bytes, options.arena_bytes));
   }
   bind();
 }
 
 Executable::~Executable() = default;
 
-// Chooses kernels and packs weights, the largest first: while a large one is packed its published form is in memory
-// too, and at that time little else is.
-void Executable::prepare(const Weights& weights) {
+// Chooses kernels and packs weights, the largest first: while a large one is packed its published form is in
+// memory too, and at that time little else is.
+void Executable::prepare(const Weights& weights, const States* states) {
   struct Wanted {
     const std::string* name;
     TensorView* view;
@@ -97,22 +118,36 @@ void Executable::prepare(const Weights& weights) {
     for (ValueId id : nodes[n].in) in.push_back(graph_.value(id).spec);
     for (ValueId id : nodes[n].out) out.push_back(graph_.value(id).spec);
     step.prepared = device_.prepare(nodes[n].op, {in, out});
-    workspace_bytes_.push_back(step.prepared.workspace_bytes);
     for (const TensorSpec& spec : in) step.in.push_back({nullptr, spec.shape, spec.dtype});
     for (const TensorSpec& spec : out) step.out.push_back({nullptr, spec.shape, spec.dtype});
+    std::size_t workspace = round_up(step.prepared.workspace_bytes);
     for (std::size_t i = 0; i < in.size(); ++i) {
       const Value& value = graph_.value(nodes[n].in[i]);
+      const auto& packings = step.prepared.packings;
+      const auto packing = std::find_if(packings.begin(), packings.end(), [&](const WeightPacking& p) {
+        return p.input == static_cast<int>(i);
+      });
+      if (value.role == Role::state) {
+        step.in[i] = state_of(value, states);
+        if (packing == packings.end()) continue;
+        step.repack.push_back({&*packing, step.in[i], workspace});
+        workspace = round_up(workspace + packing->bytes);
+      }
       if (value.role != Role::weight) continue;
       const Shape& published = weights.at(value.name).view.shape;
       if (published != value.spec.shape)
-        throw Error(ErrorCode::bad_model, fmt::format("{}: expected {}, {} has {}", value.name, to_string(value.spec.shape),
-                                                      weights.source(), to_string(published)));
-      const auto& packings = step.prepared.packings;
-      const auto packing = std::find_if(packings.begin(), packings.end(),
-                                        [&](const WeightPacking& p) { return p.input == static_cast<int>(i); });
-      wanted.push_back({&value.name, &step.in[i],
-                        packing != packings.end() ? *packing : plain_packing(static_cast<int>(i), in[i].bytes())});
+        throw Error(ErrorCode::bad_model,
+                    fmt::format("{}: expected {}, {} has {}", value.name, to_string(value.spec.shape),
+                                weights.source(), to_string(published)));
+      wanted.push_back(
+          {&value.name, &step.in[i],
+           packing != packings.end() ? *packing : plain_packing(static_cast<int>(i), in[i].bytes())});
     }
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      const Value& value = graph_.value(nodes[n].out[i]);
+      if (value.role == Role::state) step.out[i] = state_of(value, states);
+    }
+    workspace_bytes_.push_back(step.repack.empty() ? step.prepared.workspace_bytes : workspace);
   }
   std::stable_sort(wanted.begin(), wanted.end(),
                    [](const Wanted& a, const Wanted& b) { return a.packing.bytes > b.packing.bytes; });
@@ -129,44 +164,56 @@ void Executable::bind() {
   for (std::size_t i = 0; i < views_.size(); ++i) {
     const Value& value = graph_.values()[i];
     views_[i] = {nullptr, value.spec.shape, value.spec.dtype};
-    if (guarded_) guarded_->values.push_back(value.role == Role::weight ? Guarded::Zone{} : guarded_->make(value.spec.bytes()));
-    if (value.role != Role::weight)
-      views_[i].data = guarded_ ? guarded_->values[i].data() : static_cast<std::byte*>(arena_.get()) + plan_.offset[i];
+    const bool planned = value.role != Role::weight && value.role != Role::state;
+    if (guarded_) guarded_->values.push_back(planned ? guarded_->make(value.spec.bytes()) : Guarded::Zone{});
+    if (planned)
+      views_[i].data =
+          guarded_ ? guarded_->values[i].data() : static_cast<std::byte*>(arena_.get()) + plan_.offset[i];
   }
   for (std::size_t n = 0; n < nodes.size(); ++n) {
     Step& step = steps_[n];
-    for (std::size_t i = 0; i < nodes[n].in.size(); ++i)
-      if (graph_.value(nodes[n].in[i]).role != Role::weight) step.in[i].data = views_[static_cast<std::size_t>(nodes[n].in[i])].data;
-    for (std::size_t i = 0; i < nodes[n].out.size(); ++i) step.out[i].data = views_[static_cast<std::size_t>(nodes[n].out[i])].data;
+    const auto bind_to = [&](TensorView& view, ValueId id) {
+      if (const TensorView& planned = views_[static_cast<std::size_t>(id)]; planned.data)
+        view.data = planned.data;
+    };
+    for (std::size_t i = 0; i < nodes[n].in.size(); ++i) bind_to(step.in[i], nodes[n].in[i]);
+    for (std::size_t i = 0; i < nodes[n].out.size(); ++i) bind_to(step.out[i], nodes[n].out[i]);
     if (guarded_) guarded_->workspaces.push_back(guarded_->make(workspace_bytes_[n]));
     if (workspace_bytes_[n] > 0)
       step.workspace = guarded_ ? guarded_->workspaces[n].data()
                                 : static_cast<std::byte*>(arena_.get()) + plan_.workspace_offset[n];
+    for (const Step::Repack& repack : step.repack)
+      step.in[static_cast<std::size_t>(repack.packing->input)].data =
+          static_cast<std::byte*>(step.workspace) + repack.at;
   }
   if (!guarded_) return;
   guarded_->last_reader.assign(views_.size(), -1);
   for (const Buffer& buffer : plan_.buffers) {
     const ValueId id = graph_.find(buffer.name);
-    if (id >= 0 && graph_.value(id).role == Role::temp && !graph_.value(id).kept && buffer.last < static_cast<int>(nodes.size()))
+    if (id >= 0 && graph_.value(id).role == Role::temp && !graph_.value(id).kept &&
+        buffer.last < static_cast<int>(nodes.size()))
       guarded_->last_reader[static_cast<std::size_t>(id)] = buffer.last;
   }
 }
 
 ValueId Executable::id_of(std::string_view name) const {
   const ValueId id = graph_.find(name);
-  if (id < 0 || graph_.value(id).role == Role::weight)
+  if (id < 0 || graph_.value(id).role == Role::weight || graph_.value(id).role == Role::state)
     throw Error(ErrorCode::invalid_argument, fmt::format("{}: the program has no such value", name));
   return id;
 }
 
-TensorView Executable::view(std::string_view name) const { return views_[static_cast<std::size_t>(id_of(name))]; }
+TensorView Executable::view(std::string_view name) const {
+  return views_[static_cast<std::size_t>(id_of(name))];
+}
 
 // Where the host finds the value, or null if that is nowhere.
 const std::byte* Executable::staged(ValueId id) const {
   if (!staging_) return static_cast<const std::byte*>(views_[static_cast<std::size_t>(id)].data);
   const std::size_t offset = plan_.offset[static_cast<std::size_t>(id)];
   if (graph_.value(id).role == Role::input) return staging_->data() + (offset - plan_.inputs.offset);
-  if (fetches_ && graph_.value(id).kept) return staging_->data() + plan_.inputs.bytes + (offset - plan_.outputs.offset);
+  if (fetches_ && graph_.value(id).kept)
+    return staging_->data() + plan_.inputs.bytes + (offset - plan_.outputs.offset);
   return nullptr;
 }
 
@@ -180,7 +227,8 @@ void* Executable::input(std::string_view name) {
 void Executable::set(std::string_view name, const void* host, std::size_t bytes) {
   void* const target = input(name);
   if (bytes != view(name).bytes())
-    throw Error(ErrorCode::invalid_argument, fmt::format("{}: expected {} bytes, got {}", name, view(name).bytes(), bytes));
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{}: expected {} bytes, got {}", name, view(name).bytes(), bytes));
   if (bytes > 0) std::memcpy(target, host, bytes);
 }
 
@@ -188,7 +236,8 @@ void Executable::get(std::string_view name, void* host, std::size_t bytes) const
   const ValueId id = id_of(name);
   const TensorView source = view(name);
   if (bytes > source.bytes())
-    throw Error(ErrorCode::invalid_argument, fmt::format("{}: has {} bytes, {} asked for", name, source.bytes(), bytes));
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{}: has {} bytes, {} asked for", name, source.bytes(), bytes));
   if (bytes == 0) return;
   if (const std::byte* on_host = staged(id)) {
     std::memcpy(host, on_host, bytes);
@@ -200,33 +249,67 @@ void Executable::get(std::string_view name, void* host, std::size_t bytes) const
 void Executable::send_inputs() {
   if (!staging_) return;
   if (!guarded_) {
-    device_.queue_upload(static_cast<std::byte*>(arena_.get()) + plan_.inputs.offset, staging_->data(), plan_.inputs.bytes);
+    device_.queue_upload(static_cast<std::byte*>(arena_.get()) + plan_.inputs.offset, staging_->data(),
+                         plan_.inputs.bytes);
     return;
   }
   for (std::size_t i = 0; i < views_.size(); ++i)
-    if (graph_.values()[i].role == Role::input) device_.upload(views_[i].data, staged(static_cast<ValueId>(i)), views_[i].bytes());
+    if (graph_.values()[i].role == Role::input)
+      device_.upload(views_[i].data, staged(static_cast<ValueId>(i)), views_[i].bytes());
 }
 
 void Executable::fetch_outputs() {
   if (!fetches_) return;
-  device_.queue_download(staging_->data() + plan_.inputs.bytes, static_cast<const std::byte*>(arena_.get()) + plan_.outputs.offset,
+  device_.queue_download(staging_->data() + plan_.inputs.bytes,
+                         static_cast<const std::byte*>(arena_.get()) + plan_.outputs.offset,
                          plan_.outputs.bytes);
 }
 
-void Executable::run(std::vector<NodeTime>* times) {
+void Executable::run_node(Step& step, void* stream) {
+  for (const Step::Repack& repack : step.repack) {
+    void* const packed = static_cast<std::byte*>(step.workspace) + repack.at;
+    if (repack.packing->pack_on_device) {
+      repack.packing->pack_on_device(repack.published, packed, stream);
+    } else {
+      repack.packing->pack(repack.published, packed);
+    }
+  }
+  step.prepared.run({step.in, step.out, step.workspace, stream});
+}
+
+// Copies that are still on their way use memory that the caller of what throws may then write or free.
+template <class F>
+void Executable::waiting_on_error(F&& f) {
   try {
+    f();
+  } catch (...) {
+    try {
+      device_.synchronize();
+    } catch (const Error&) {  // has failed altogether; the first error says more
+    }
+    throw;
+  }
+}
+
+void Executable::run_watched(const std::function<bool(const Node&, std::span<const TensorView>)>& seen) {
+  waiting_on_error([&] {
+    send_inputs();
+    void* const stream = device_.stream();
+    for (std::size_t n = 0; n < steps_.size(); ++n) {
+      run_node(steps_[n], stream);
+      device_.synchronize();
+      if (!seen(graph_.nodes()[n], steps_[n].out)) return;
+    }
+  });
+}
+
+void Executable::run(std::vector<NodeTime>* times) {
+  waiting_on_error([&] {
     send_inputs();
     run_steps(times);
     fetch_outputs();
     device_.synchronize();
-  } catch (...) {
-    // Copies that are still on their way use memory that the caller may now write or free.
-    try {
-      device_.synchronize();
-    } catch (const Error&) {                   // has failed altogether; the first error says more
-    }
-    throw;
-  }
+  });
 }
 
 void Executable::run_steps(std::vector<NodeTime>* times) {
@@ -236,7 +319,7 @@ void Executable::run_steps(std::vector<NodeTime>* times) {
   for (std::size_t n = 0; n < steps_.size(); ++n) {
     Step& step = steps_[n];
     const Clock::time_point start = Clock::now();
-    step.prepared.run({step.in, step.out, step.workspace, stream});
+    run_node(step, stream);
     const Node& node = graph_.nodes()[n];
     if (times) {
       device_.synchronize();
@@ -246,8 +329,12 @@ void Executable::run_steps(std::vector<NodeTime>* times) {
     if (!guarded_) continue;
     device_.synchronize();
     bool intact = guarded_->intact(guarded_->workspaces[n]);
-    for (ValueId id : node.out) intact = intact && guarded_->intact(guarded_->values[static_cast<std::size_t>(id)]);
-    if (!intact) throw Error(ErrorCode::device, fmt::format("{}: {} wrote outside its output", node.layer, name_of(node.op)));
+    for (ValueId id : node.out)
+      if (graph_.value(id).role == Role::temp)
+        intact = intact && guarded_->intact(guarded_->values[static_cast<std::size_t>(id)]);
+    if (!intact)
+      throw Error(ErrorCode::device,
+                  fmt::format("{}: {} wrote outside its output", node.layer, name_of(node.op)));
     for (std::size_t i = 0; i < views_.size(); ++i)
       if (guarded_->last_reader[i] == static_cast<int>(n)) guarded_->unset(guarded_->values[i]);
   }
@@ -255,7 +342,7 @@ void Executable::run_steps(std::vector<NodeTime>* times) {
 
 void Staging::reserve(std::size_t bytes) {
   if (bytes <= bytes_) return;
-  device_.synchronize();                       // nothing is on its way any more
+  device_.synchronize();  // nothing is on its way any more
   memory_ = device_.allocate_host(bytes);
   bytes_ = bytes;
 }

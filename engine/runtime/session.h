@@ -14,6 +14,7 @@
 #include "graph/graph.h"
 #include "graph/plan.h"
 #include "runtime/device.h"
+#include "runtime/states.h"
 #include "runtime/weights.h"
 
 namespace frcnn {
@@ -26,12 +27,12 @@ struct NodeTime {
   double ms;
 };
 
-// Host memory that inputs and results of executables pass through on their way to and from a device. Grows, and moves
-// when it does.
+// Host memory that inputs and results of executables pass through on their way to and from a device. Grows,
+// and moves when it does.
 class Staging {
  public:
   explicit Staging(Device& device) : device_(device) {}
-  void reserve(std::size_t bytes);             // throws Error(out_of_memory) and stays as it was
+  void reserve(std::size_t bytes);  // throws Error(out_of_memory) and stays as it was
   std::byte* data() const { return static_cast<std::byte*>(memory_.get()); }
 
  private:
@@ -40,48 +41,75 @@ class Staging {
   std::size_t bytes_ = 0;
 };
 
+// guarded: every value alone, NaN-filled, between checked guard zones. none: planned and its weights packed,
+// never run.
+enum class ProgramMemory { arena, guarded, none };
+
+struct ExecutableOptions {
+  ProgramMemory memory = ProgramMemory::arena;
+  std::shared_ptr<void> arena = nullptr;  // none: one of its own, as large as the plan
+  std::size_t arena_bytes = 0;            // of the one given
+  std::shared_ptr<Staging> staging =
+      nullptr;                     // executables that share an arena may share it; none: one of its own
+  const States* states = nullptr;  // of a graph that has some; outlives the executable
+};
+
 // A graph lowered, planned and bound to memory. Not thread-safe; run() allocates nothing of ours.
 class Executable {
  public:
-  // guarded: every value alone, NaN-filled, between checked guard zones. none: planned and its weights packed, never run.
-  enum class Memory { arena, guarded, none };
-  // Without an arena it allocates one of its own, as large as the plan. Throws Error(out_of_memory) when the plan needs
-  // more than arena_bytes, before anything is bound. Executables that share an arena may share `staging`.
+  // Throws Error(out_of_memory) when the plan needs more than options.arena_bytes, before anything is bound,
+  // and Error(invalid_argument) for a state that is missing or has another shape.
   Executable(const Graph& graph, std::span<const std::string> keep, const Weights& weights, Device& device,
-             std::shared_ptr<void> arena = nullptr, std::size_t arena_bytes = 0, Memory memory = Memory::arena,
-             std::shared_ptr<Staging> staging = nullptr);
+             const ExecutableOptions& options = {});
   ~Executable();
   Executable(const Executable&) = delete;
   Executable& operator=(const Executable&) = delete;
 
-  const Graph& graph() const { return graph_; }            // as lowered
+  const Graph& graph() const { return graph_; }  // as lowered
   const Plan& plan() const { return plan_; }
-  TensorView view(std::string_view name) const;            // device memory; throws Error(invalid_argument)
-  // Host memory to write an input's value to, before each run: all of it goes to the device in one copy when the run
-  // starts. Throws Error(invalid_argument) if `name` is no input.
+  TensorView view(std::string_view name) const;  // device memory; throws Error(invalid_argument)
+  // Host memory to write an input's value to, before each run: all of it goes to the device in one copy when
+  // the run starts. Throws Error(invalid_argument) if `name` is no input.
   void* input(std::string_view name);
-  void set(std::string_view name, const void* host, std::size_t bytes);      // the same by a copy of the whole value
-  // Copies the first `bytes` of a value as the last run left it. What the graph keeps is on the host already, unless it
-  // is large.
+  void set(std::string_view name, const void* host,
+           std::size_t bytes);  // the same by a copy of the whole value
+  // Copies the first `bytes` of a value as the last run left it. What the graph keeps is on the host already,
+  // unless it is large.
   void get(std::string_view name, void* host, std::size_t bytes) const;
   // Fills `times` (cleared first) with one entry per node when given, waiting for the device after each.
   // Guarded: throws Error(device) naming the layer that wrote outside its output.
   void run(std::vector<NodeTime>* times = nullptr);
+  // Runs and calls `seen` with every node and its outputs (on the device) once it has run; stops when `seen`
+  // returns false.
+  void run_watched(const std::function<bool(const Node&, std::span<const TensorView>)>& seen);
   const std::string& implementation(std::size_t node) const { return steps_[node].prepared.implementation; }
-  const std::vector<std::shared_ptr<const void>>& packed() const { return packed_; }      // the weights that it uses
+  const std::vector<std::shared_ptr<const void>>& packed() const {
+    return packed_;
+  }  // the weights that it uses
 
  private:
   struct Step {
     Prepared prepared;
     std::vector<TensorView> in, out;
     void* workspace = nullptr;
+    // Inputs that are states and that the kernel wants packed: packed anew before each run, behind the
+    // workspace.
+    struct Repack {
+      const WeightPacking* packing;
+      TensorView published;
+      std::size_t at;  // in bytes from the workspace
+    };
+    std::vector<Repack> repack;
   };
   struct Guarded;
-  void prepare(const Weights& weights);
+  void prepare(const Weights& weights, const States* states);
   void bind();
+  void run_node(Step& step, void* stream);
   ValueId id_of(std::string_view name) const;
   const std::byte* staged(ValueId id) const;
   void send_inputs();
+  template <class F>
+  void waiting_on_error(F&& f);
   void run_steps(std::vector<NodeTime>* times);
   void fetch_outputs();
 
@@ -89,25 +117,28 @@ class Executable {
   Plan plan_;
   Device& device_;
   std::vector<Step> steps_;
-  std::vector<std::size_t> workspace_bytes_;               // by node
-  std::vector<TensorView> views_;                          // by ValueId of graph_
-  std::vector<std::shared_ptr<const void>> packed_;        // keeps packed weights alive
+  std::vector<std::size_t> workspace_bytes_;         // by node
+  std::vector<TensorView> views_;                    // by ValueId of graph_
+  std::vector<std::shared_ptr<const void>> packed_;  // keeps packed weights alive
   std::shared_ptr<void> arena_;
   std::unique_ptr<Guarded> guarded_;
-  std::shared_ptr<Staging> staging_;                       // the plan's inputs, then its outputs; null on the host
-  bool fetches_ = false;                                   // a run brings the outputs to the host
+  std::shared_ptr<Staging> staging_;  // the plan's inputs, then its outputs; null on the host
+  bool fetches_ = false;              // a run brings the outputs to the host
 };
 
-using PlanKey = std::array<std::int64_t, 8>;   // whatever tells two graphs of one session apart
+using PlanKey = std::array<std::int64_t, 8>;  // whatever tells two graphs of one session apart
 
 struct SessionOptions {
-  std::size_t arena_bytes = 0;                 // reserved once; plans that need more are refused
-  std::size_t cached_plans = 16;               // at least 1; least recently used ones are dropped
-  std::vector<std::shared_ptr<const void>> packed = {};    // weights that the session keeps on the device from the start
+  std::size_t arena_bytes = 0;    // reserved once; plans that need more are refused
+  std::size_t cached_plans = 16;  // at least 1; least recently used ones are dropped
+  // Weights that the session keeps on the device from the start.
+  std::vector<std::shared_ptr<const void>> packed = {};
+  const States* states = nullptr;  // of graphs that have some; outlives the session
 };
 
-// One arena on one device, and the executables that share it. Running one overwrites the values of the others.
-// For one thread at a time: whoever uses a session from several holds mutex() from executable() to the last get().
+// One arena on one device, and the executables that share it. Running one overwrites the values of the
+// others. For one thread at a time: whoever uses a session from several holds mutex() from executable() to
+// the last get().
 class Session {
  public:
   Session(std::shared_ptr<const Weights> weights, std::shared_ptr<Device> device, SessionOptions options);
@@ -118,7 +149,9 @@ class Session {
   const Weights& weights() const { return *weights_; }
   Device& device() const { return *device_; }
   std::mutex& mutex() { return mutex_; }
-  const Executable* latest() const { return cache_.empty() ? nullptr : cache_.front().second.get(); }   // asked for last
+  const Executable* latest() const {
+    return cache_.empty() ? nullptr : cache_.front().second.get();
+  }  // asked for last
   std::size_t cached() const { return cache_.size(); }
   std::size_t arena_bytes() const { return options_.arena_bytes; }
 
@@ -129,7 +162,7 @@ class Session {
   std::shared_ptr<void> arena_;
   std::shared_ptr<Staging> staging_;
   std::mutex mutex_;
-  std::list<std::pair<PlanKey, std::unique_ptr<Executable>>> cache_;   // most recently used first
+  std::list<std::pair<PlanKey, std::unique_ptr<Executable>>> cache_;  // most recently used first
 };
 
 }  // namespace frcnn

@@ -52,9 +52,9 @@ Problem problem_of(const Conv2d& op, const KernelSpec& spec) {
 // channels its error is more than twice the direct form's, on small maps it is slower.
 bool winograd_pays(const Problem& p) {
   const auto tiles = [](std::int64_t size) { return (size + 3) / 4; };
-  return p.src_type == DType::f32 && p.dst_type == DType::f32 && p.weight[2] == 3 && p.weight[3] == 3 &&
-         p.op.stride == 1 && p.op.pad == 1 && p.weight[1] >= 256 && p.weight[1] % 16 == 0 &&
-         p.weight[0] % 16 == 0 && p.dst[0] * tiles(p.dst[2]) * tiles(p.dst[3]) >= 96;
+  return p.op.operands == DType::f32 && p.src_type == DType::f32 && p.dst_type == DType::f32 &&
+         p.weight[2] == 3 && p.weight[3] == 3 && p.op.stride == 1 && p.op.pad == 1 && p.weight[1] >= 256 &&
+         p.weight[1] % 16 == 0 && p.weight[0] % 16 == 0 && p.dst[0] * tiles(p.dst[2]) * tiles(p.dst[3]) >= 96;
 }
 
 struct Direct {
@@ -64,7 +64,8 @@ struct Direct {
 };
 
 Prepared direct(const Problem& p, const dnnl::engine& engine, int threads) {
-  const DType type = onednn::multiplied_in(p.src_type, p.dst_type, p.name);
+  const DType type =
+      p.op.operands == DType::f32 ? onednn::multiplied_in(p.src_type, p.dst_type, p.name) : p.op.operands;
   const PrimitiveDesc pd =
       onednn::convolution(engine, dnnl::algorithm::convolution_direct,
                           {onednn::of(type, p.src, Tag::nhwc), onednn::of(type, p.weight, Tag::any),

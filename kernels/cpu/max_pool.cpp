@@ -5,6 +5,7 @@
 #include "cpu/max_of_cells.h"
 #include "cpu/multiversion.h"
 #include "cpu/parallel.h"
+#include "cpu/save_argmax.h"
 #include "cpu/storage.h"
 #include "kernels.h"
 
@@ -41,6 +42,7 @@ FRCNN_MULTIVERSION void pool_row(const Window& w, const Bf16* src, std::int64_t 
 }  // namespace
 
 Prepared prepare(const MaxPool& op, const KernelSpec& spec, const Settings& settings) {
+  if (op.save_argmax) return max_pool_with_argmax(op, spec, settings);
   const Shape &s = spec.in[0].shape, &d = spec.out[0].shape;
   const Window window{s[1], s[2], s[3], d[2], op.kernel, op.stride, op.pad};
   const DType dtype = one_storage(spec.in[0].dtype, spec.out[0].dtype, "max_pool");

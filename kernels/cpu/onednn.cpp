@@ -111,6 +111,103 @@ dnnl::inner_product_forward::primitive_desc inner_product(const dnnl::engine& en
 #endif
 }
 
+namespace {
+
+// oneDNN derives a backward primitive from the forward one of the same problem.
+dnnl::convolution_forward::primitive_desc forward_hint(const dnnl::engine& engine,
+                                                       const ConvolutionMemory& memory,
+                                                       const dnnl::memory::dims& strides,
+                                                       const dnnl::memory::dims& padding) {
+  constexpr auto kind = dnnl::prop_kind::forward_training;
+  constexpr auto algorithm = dnnl::algorithm::convolution_direct;
+#if DNNL_VERSION_MAJOR >= 3
+  return {engine,     kind,    algorithm, memory.src, memory.weight, memory.bias,
+          memory.dst, strides, padding,   padding,    attributes({})};
+#else
+  return {{kind, algorithm, memory.src, memory.weight, memory.bias, memory.dst, strides, padding, padding},
+          attributes({}),
+          engine};
+#endif
+}
+
+dnnl::inner_product_forward::primitive_desc forward_hint(const dnnl::engine& engine,
+                                                         const ConvolutionMemory& memory) {
+  constexpr auto kind = dnnl::prop_kind::forward_training;
+#if DNNL_VERSION_MAJOR >= 3
+  return {engine, kind, memory.src, memory.weight, memory.bias, memory.dst, attributes({})};
+#else
+  return {{kind, memory.src, memory.weight, memory.bias, memory.dst}, attributes({}), engine};
+#endif
+}
+
+}  // namespace
+
+dnnl::convolution_backward_data::primitive_desc convolution_backward_data(const dnnl::engine& engine,
+                                                                          const ConvolutionMemory& memory,
+                                                                          const dnnl::memory::desc& d_src,
+                                                                          const dnnl::memory::dims& strides,
+                                                                          const dnnl::memory::dims& padding) {
+  const auto hint = forward_hint(engine, memory, strides, padding);
+  constexpr auto algorithm = dnnl::algorithm::convolution_direct;
+#if DNNL_VERSION_MAJOR >= 3
+  return {engine,  algorithm, d_src, memory.weight,  memory.dst, strides,
+          padding, padding,   hint,  attributes({}), true};
+#else
+  return {{algorithm, d_src, memory.weight, memory.dst, strides, padding, padding},
+          attributes({}),
+          engine,
+          hint,
+          true};
+#endif
+}
+
+dnnl::convolution_backward_weights::primitive_desc convolution_backward_weights(
+    const dnnl::engine& engine, const ConvolutionMemory& memory, const dnnl::memory::desc& d_weight,
+    const dnnl::memory::dims& strides, const dnnl::memory::dims& padding) {
+  const auto hint = forward_hint(engine, memory, strides, padding);
+  constexpr auto algorithm = dnnl::algorithm::convolution_direct;
+#if DNNL_VERSION_MAJOR >= 3
+  return {engine,  algorithm, memory.src, d_weight, memory.bias,    memory.dst,
+          strides, padding,   padding,    hint,     attributes({}), true};
+#else
+  return {{algorithm, memory.src, d_weight, memory.bias, memory.dst, strides, padding, padding},
+          attributes({}),
+          engine,
+          hint,
+          true};
+#endif
+}
+
+dnnl::inner_product_backward_data::primitive_desc inner_product_backward_data(
+    const dnnl::engine& engine, const ConvolutionMemory& memory) {
+  const auto hint = forward_hint(engine, memory);
+#if DNNL_VERSION_MAJOR >= 3
+  return {engine, memory.src, memory.weight, memory.dst, hint, attributes({}), true};
+#else
+  return {{memory.src, memory.weight, memory.dst}, attributes({}), engine, hint, true};
+#endif
+}
+
+dnnl::inner_product_backward_weights::primitive_desc inner_product_backward_weights(
+    const dnnl::engine& engine, const ConvolutionMemory& memory) {
+  const auto hint = forward_hint(engine, memory);
+#if DNNL_VERSION_MAJOR >= 3
+  return {engine, memory.src, memory.weight, memory.bias, memory.dst, hint, attributes({}), true};
+#else
+  return {{memory.src, memory.weight, memory.bias, memory.dst}, attributes({}), engine, hint, true};
+#endif
+}
+
+dnnl::reorder::primitive_desc reorder(const dnnl::engine& engine, const dnnl::memory::desc& from,
+                                      const dnnl::memory::desc& to, bool accumulate) {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  dnnl::post_ops post;
+  if (accumulate) post.append_sum(1.0f);
+  attr.set_post_ops(post);
+  return {engine, from, engine, to, attr};
+}
+
 dnnl::matmul::primitive_desc matrix_product(const dnnl::engine& engine, const ConvolutionMemory& memory,
                                             const Linear& op) {
   using Product = dnnl::matmul;

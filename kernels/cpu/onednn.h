@@ -45,6 +45,25 @@ dnnl::inner_product_forward::primitive_desc inner_product(const dnnl::engine& en
 dnnl::matmul::primitive_desc matrix_product(const dnnl::engine& engine, const ConvolutionMemory& memory,
                                             const Linear& op);
 
+// The backward ones: src, weight, bias and dst describe what is multiplied, gradients or not; d_src and
+// d_weight are the results that may be of another type. Empty as above.
+dnnl::convolution_backward_data::primitive_desc convolution_backward_data(const dnnl::engine& engine,
+                                                                          const ConvolutionMemory& memory,
+                                                                          const dnnl::memory::desc& d_src,
+                                                                          const dnnl::memory::dims& strides,
+                                                                          const dnnl::memory::dims& padding);
+dnnl::convolution_backward_weights::primitive_desc convolution_backward_weights(
+    const dnnl::engine& engine, const ConvolutionMemory& memory, const dnnl::memory::desc& d_weight,
+    const dnnl::memory::dims& strides, const dnnl::memory::dims& padding);
+dnnl::inner_product_backward_data::primitive_desc inner_product_backward_data(
+    const dnnl::engine& engine, const ConvolutionMemory& memory);
+dnnl::inner_product_backward_weights::primitive_desc inner_product_backward_weights(
+    const dnnl::engine& engine, const ConvolutionMemory& memory);
+
+// to += from, or to = from; the layouts may differ. Scratchpad is given when it runs.
+dnnl::reorder::primitive_desc reorder(const dnnl::engine& engine, const dnnl::memory::desc& from,
+                                      const dnnl::memory::desc& to, bool accumulate);
+
 // Everything that decides where a logical element lies in memory of this description, as text; nothing when
 // oneDNN keeps that to itself. Equal texts mean equal bytes for equal values.
 std::optional<std::string> layout_name(const dnnl::memory::desc& desc);

@@ -4,6 +4,7 @@
 #include "cpu/max_of_cells.h"
 #include "cpu/multiversion.h"
 #include "cpu/parallel.h"
+#include "cpu/save_argmax.h"
 #include "cpu/storage.h"
 #include "kernels.h"
 #include "roi_cells.h"
@@ -40,6 +41,7 @@ FRCNN_MULTIVERSION void pool_bin(const Map<Bf16>& map, CellRange rows, CellRange
 
 // A RoI whose image index names no image of the batch gives zeros; see roi_cells.h for malformed coordinates.
 Prepared prepare(const RoiPool& op, const KernelSpec& spec, const Settings& settings) {
+  if (op.save_argmax) return roi_pool_with_argmax(op, spec, settings);
   const Shape features = spec.in[0].shape;
   const std::int64_t count = spec.in[1].shape[0];
   const int threads = settings.threads;

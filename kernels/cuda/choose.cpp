@@ -45,6 +45,7 @@ GemmChoice choose_gemm(const GemmProblem& problem) {
     const int resident = gemm_resident(problem, tile);
     if (resident == 0) continue;
     for (const int splits : gemm_splits) {
+      if (splits > problem.most_splits) break;
       if (splits > 1 && problem.steps < std::int64_t{gemm_least_steps} * splits) continue;
       const double c = cost(problem, tile, splits, resident);
       if (c < least) {

@@ -24,7 +24,7 @@ constexpr std::size_t gemm_shared_bytes(const GemmTile& tile) {
 }
 
 // The numbers of parts that k may be cut into, and the fewest steps that a part has if there are several.
-inline constexpr std::array<int, 5> gemm_splits{1, 2, 4, 8, 16};
+inline constexpr std::array<int, 7> gemm_splits{1, 2, 4, 8, 16, 32, 64};
 inline constexpr int gemm_least_steps = 8;
 
 struct GemmProblem {
@@ -32,6 +32,7 @@ struct GemmProblem {
   std::int64_t steps = 0;              // of k, 64 bytes each
   int multiprocessors = 1;
   std::size_t shared_per_block = 163 << 10, shared_per_multiprocessor = 164 << 10;  // of the GPU
+  int most_splits = 16;  // what there is room for; weight gradients, with few rows and long sums, take more
 };
 
 // How many blocks of the tile a multiprocessor holds at a time: none, one, or two, for which the kernel's

@@ -59,8 +59,8 @@ __device__ __forceinline__ Tile tile_of(const Params& p, int number) {
   t.image = rest / p.tiles_down;
   t.out_y = rest % p.tiles_down * kTileDown;
   t.out_x = number % p.tiles_across * kTileAcross;
-  t.y = t.out_y * p.g.stride - p.g.pad;
-  t.x = t.out_x * p.g.stride - p.g.pad;
+  t.y = t.out_y * p.g.stride - p.g.pad_h;
+  t.x = t.out_x * p.g.stride - p.g.pad_w;
   t.first = ((std::int64_t{t.image} * p.g.height + t.y) * p.g.width + t.x) * p.g.channels;
   t.lead = static_cast<int>((t.first % each + each) % each);
   return t;

@@ -16,14 +16,13 @@
 #include "implicit_gemm.h"
 
 #include <cfloat>
-#include <cstring>
 #include <limits>
 #include <string>
 
 #include "epilogue.h"
-#include "graph/dtype.h"
 #include "launch.h"
 #include "mma.h"
+#include "pack_weights.h"
 #include "storage.h"
 
 namespace frcnn::cuda {
@@ -69,7 +68,12 @@ struct Patch {
 
 template <class T>
 __device__ __forceinline__ const T* source_at(const Params& p, const Patch& patch, int r, int s) {
-  const int y = patch.y + r, x = patch.x + s;
+  int y = patch.y + r, x = patch.x + s;
+  if (p.g.spread > 1) {
+    if (y < 0 || x < 0 || y % p.g.spread != 0 || x % p.g.spread != 0) return nullptr;
+    y /= p.g.spread;
+    x /= p.g.spread;
+  }
   if (y < 0 || y >= p.g.height || x < 0 || x >= p.g.width) return nullptr;
   return static_cast<const T*>(p.src) +
          ((std::int64_t{patch.image} * p.g.height + y) * p.g.width + x) * p.g.channels;
@@ -154,8 +158,8 @@ __global__ void __launch_bounds__(kThreads, 2) implicit_gemm_kernel(__grid_const
 
   for (int row = thread; row < rows; row += kThreads) {
     const Pixel pixel = pixel_of(p, first_row + row);
-    patches[row] = {pixel.image, pixel.inside ? pixel.y * p.g.stride - p.g.pad : -(1 << 29),
-                    pixel.x * p.g.stride - p.g.pad};
+    patches[row] = {pixel.image, pixel.inside ? pixel.y * p.g.stride - p.g.pad_h : -(1 << 29),
+                    pixel.x * p.g.stride - p.g.pad_w};
   }
   __syncthreads();
   const auto load = [&](int step) {
@@ -274,7 +278,8 @@ Arithmetic arithmetic_of(DType stored, Precision precision) {
 }  // namespace
 
 Prepared prepare_implicit_gemm(const ImplicitGemm& gemm, const KernelSpec& spec, const Settings& settings,
-                               const PublishedIndex& published_index, const GemmChoice* forced) {
+                               const PublishedLayout& published, const std::string& layout_name,
+                               const GemmChoice* forced) {
   const DType stored = spec.in[0].dtype;
   with_storage(stored, "implicit_gemm", [](auto) {});
   with_storage(spec.out[0].dtype, "implicit_gemm", [](auto) {});
@@ -313,34 +318,24 @@ Prepared prepare_implicit_gemm(const ImplicitGemm& gemm, const KernelSpec& spec,
     prepared.workspace_bytes = static_cast<std::size_t>(choice.splits) * static_cast<std::size_t>(rows) *
                                static_cast<std::size_t>(gemm.outputs) * sizeof(float);
 
-  WeightPacking packing;
-  packing.input = 1;
-  const std::int64_t padded = (gemm.outputs + kColumnPadding - 1) / kColumnPadding * kColumnPadding;
-  const std::int64_t row_elements = std::int64_t{p.steps} * depth;
-  packing.bytes = static_cast<std::size_t>(padded * row_elements * element);
-  packing.layout = std::string("gemm:") + std::string(name_of(stored)) + (vector ? ":vector:" : ":scalar:") +
-                   std::to_string(gemm.channels) + ":" + std::to_string(taps);
-  packing.pack = [=](const TensorView& published, void* packed) {
-    const float* from = published.as<const float>();
-    std::memset(packed, 0, static_cast<std::size_t>(padded * row_elements * element));
-    const std::int64_t chunked = (gemm.channels + depth - 1) / depth * depth;
-    for (std::int64_t o = 0; o < gemm.outputs; ++o) {
-      for (std::int64_t tap = 0; tap < taps; ++tap) {
-        for (std::int64_t c = 0; c < gemm.channels; ++c) {
-          const std::int64_t at = o * row_elements + (vector ? tap * chunked + c : tap * gemm.channels + c);
-          from_f32(from + published_index(o, tap, c), 1, stored,
-                   static_cast<std::byte*>(packed) + at * element);
-        }
-      }
-    }
-  };
-  prepared.packings.push_back(std::move(packing));
+  PackedWeights packed;
+  packed.published = published;
+  packed.outputs = gemm.outputs;
+  packed.taps = taps;
+  packed.channels = gemm.channels;
+  packed.rows = (gemm.outputs + kColumnPadding - 1) / kColumnPadding * kColumnPadding;
+  packed.columns = p.steps * depth;
+  packed.tap_columns = vector ? (gemm.channels + depth - 1) / depth * depth : gemm.channels;
+  const std::string name = std::string("gemm:") + std::string(name_of(stored)) +
+                           (vector ? ":vector:" : ":scalar:") + std::to_string(gemm.channels) + ":" +
+                           std::to_string(taps) + layout_name;
+  prepared.packings.push_back(weight_packing(1, packed, stored, name));
   prepared.run = [p, choice, vector, launcher = arithmetic.launch](const KernelArgs& args) {
     if (p.rows == 0 || p.g.outputs == 0) return;
     Params bound = p;
     bound.src = args.in[0].data;
     bound.weight = args.in[1].data;
-    bound.bias = args.in[2].as<const float>();
+    bound.bias = args.in.size() > 2 ? args.in[2].as<const float>() : nullptr;
     bound.dst = args.out[0].data;
     bound.parts = choice.splits > 1 ? static_cast<float*>(args.workspace) : nullptr;
     launcher(bound, choice, vector, static_cast<cudaStream_t>(args.stream));

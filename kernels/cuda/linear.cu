@@ -16,13 +16,11 @@ Prepared prepare(const Linear& op, const KernelSpec& spec, const Settings& setti
   gemm.channels = checked_int("linear", s.row());
   gemm.outputs = checked_int("linear", spec.in[1].shape[0]);
   gemm.epilogue = op.epilogue;
-  Prepared prepared =
-      prepare_implicit_gemm(gemm, spec, settings, [=](std::int64_t o, std::int64_t, std::int64_t k) {
-        return o * channels * cells + k % channels * cells + k / channels;
-      });
+  PublishedLayout published;
+  published.output.stride = s.row();
+  published.channel = {static_cast<int>(channels), cells, 1};
   // The same weight for a source of one cell lies in another order.
-  prepared.packings.front().layout += ":cells" + std::to_string(cells);
-  return prepared;
+  return prepare_implicit_gemm(gemm, spec, settings, published, ":cells" + std::to_string(cells));
 }
 
 }  // namespace frcnn::cuda

@@ -2,8 +2,13 @@
 // window is size x size cells of one channel, or `size` channels of one cell. One thread makes one value and
 // reads its whole window; neighbours in a warp are neighbours in channels. The window's reads hit the cache,
 // so memory bounds it up to size 5 or so.
+//
+// Backward, with t = shift + factor * sum of squares: d_src = d_dst t^-beta - 2 beta factor src * (sum over
+// the window of r), r = d_dst src t^(-beta-1). A window that reaches a cell is one that the cell reaches (its
+// size is odd), so the second sum runs over the cell's own window. One pass writes the first term and r, the
+// other takes off the second term, both in the CPU's order.
 #include "box_math.h"
-#include "kernels.h"
+#include "f32_only.h"
 #include "launch.h"
 #include "storage.h"
 
@@ -62,19 +67,67 @@ __global__ void __launch_bounds__(256) lrn_across_kernel(const T* src, T* dst, G
   }
 }
 
+// f(index) of every element of the window around element i, by rows, columns and channels.
+template <class F>
+__device__ __forceinline__ void for_window(const Geometry& g, bool within, std::int64_t i, const F& f) {
+  const int reach = g.size / 2, c = static_cast<int>(i % g.channels);
+  if (!within) {
+    for (int k = max(c - reach, 0); k <= min(c + reach, g.channels - 1); ++k) f(i + (k - c));
+    return;
+  }
+  const std::int64_t cell = i / g.channels;
+  const int x = static_cast<int>(cell % g.width), y = static_cast<int>(cell / g.width % g.height);
+  for (int sy = max(y - reach, 0); sy <= min(y + reach, g.height - 1); ++sy)
+    for (int sx = max(x - reach, 0); sx <= min(x + reach, g.width - 1); ++sx)
+      f(i + (std::int64_t{sy - y} * g.width + (sx - x)) * g.channels);
+}
+
+__global__ void __launch_bounds__(256)
+    lrn_scale_gradient_kernel(const float* d_dst, const float* src, float* r, float* d_src, Geometry g,
+                              bool within, std::int64_t n) {
+  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
+    float sum = 0.0f;
+    for_window(g, within, i, [&](std::int64_t k) { sum = ieee::add(sum, ieee::mul(src[k], src[k])); });
+    const double t = __dadd_rn(g.shift, __dmul_rn(g.factor, sum));
+    const double power =
+        g.beta == 0.75 ? __ddiv_rn(1.0, __dsqrt_rn(__dmul_rn(t, __dsqrt_rn(t)))) : pow(t, -g.beta);
+    const double scaled = __dmul_rn(d_dst[i], power);
+    d_src[i] = static_cast<float>(scaled);
+    r[i] = static_cast<float>(__ddiv_rn(__dmul_rn(scaled, src[i]), t));
+  }
+}
+
+__global__ void __launch_bounds__(256)
+    lrn_window_gradient_kernel(const float* src, const float* r, float* d_src, Geometry g, bool within,
+                               std::int64_t n) {
+  const float common = static_cast<float>(__dmul_rn(__dmul_rn(2.0, g.beta), g.factor));
+  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
+    float sum = 0.0f;
+    for_window(g, within, i, [&](std::int64_t k) { sum = ieee::add(sum, r[k]); });
+    d_src[i] = ieee::sub(d_src[i], ieee::mul(ieee::mul(common, src[i]), sum));
+  }
+}
+
+Geometry geometry_of(const Lrn& op, const Shape& s) {
+  const bool within = op.region == LrnRegion::within_channel;
+  const double cells = within ? static_cast<double>(op.size) * op.size : op.size;
+  return {static_cast<int>(s[1]),
+          static_cast<int>(s[2]),
+          static_cast<int>(s[3]),
+          op.size,
+          op.alpha / cells,
+          within ? 1.0 : op.k,
+          op.beta};
+}
+
 }  // namespace
 
 Prepared prepare(const Lrn& op, const KernelSpec& spec, const Settings&) {
   const Shape& s = spec.in[0].shape;
   const bool within = op.region == LrnRegion::within_channel;
-  const double cells = within ? static_cast<double>(op.size) * op.size : op.size;
-  const Geometry g{static_cast<int>(s[1]),
-                   static_cast<int>(s[2]),
-                   static_cast<int>(s[3]),
-                   op.size,
-                   op.alpha / cells,
-                   within ? 1.0 : op.k,
-                   op.beta};
+  const Geometry g = geometry_of(op, s);
   Prepared prepared;
   const DType storage = one_storage(spec.in[0].dtype, spec.out[0].dtype, "lrn");
   with_storage(storage, "lrn", [&](auto stored) {
@@ -87,6 +140,25 @@ Prepared prepare(const Lrn& op, const KernelSpec& spec, const Settings&) {
              args.in[0].template as<const T>(), args.out[0].template as<T>(), g, n);
     };
   });
+  return prepared;
+}
+
+Prepared prepare(const LrnBackward& op, const KernelSpec& spec, const Settings&) {
+  require_f32(spec, "lrn_backward");
+  const Shape& s = spec.out[0].shape;
+  Prepared prepared;
+  prepared.implementation = "lrn_backward";
+  prepared.workspace_bytes = spec.out[0].bytes();
+  prepared.run = [g = geometry_of(op.lrn, s), within = op.lrn.region == LrnRegion::within_channel,
+                  n = s.elements()](const KernelArgs& args) {
+    if (n == 0) return;
+    const auto stream = static_cast<cudaStream_t>(args.stream);
+    const auto *d_dst = args.in[0].as<const float>(), *src = args.in[1].as<const float>();
+    auto *r = static_cast<float*>(args.workspace), *d_src = args.out[0].as<float>();
+    launch(lrn_scale_gradient_kernel, blocks_for(n, 256), dim3(256), 0, stream, d_dst, src, r, d_src, g,
+           within, n);
+    launch(lrn_window_gradient_kernel, blocks_for(n, 256), dim3(256), 0, stream, src, r, d_src, g, within, n);
+  };
   return prepared;
 }
 

@@ -81,6 +81,14 @@ auto with_packs(DType dtype, std::int64_t channels, const char* op, F&& f) {
   });
 }
 
+// f(Lanes<n>{}) for f32: as many of `channels` as a thread takes at a time.
+template <class F>
+auto with_f32_packs(std::int64_t channels, F&& f) {
+  if (channels % 4 == 0) return f(Lanes<4>{});
+  if (channels % 2 == 0) return f(Lanes<2>{});
+  return f(Lanes<1>{});
+}
+
 // Blocks of `threads` that cover n items, at most `limit` of them: kernels stride over the rest.
 inline dim3 blocks_for(std::int64_t n, int threads, std::int64_t limit = 1 << 16) {
   const std::int64_t blocks = (n + threads - 1) / threads;

@@ -2,39 +2,15 @@
 // absolute, pooling exact.
 #include <string>
 
-#include "golden/golden.h"
-#include "ops/op_runner.h"
+#include "golden/layer_files.h"
 
 using namespace frcnn;
+using golden::activation, golden::as_stored, golden::has, golden::integer, golden::vector_of;
 using test::Tensor;
 
 namespace {
 
 constexpr double tolerance = 1e-5;
-
-bool has(const SafetensorsFile& file, const std::string& name) { return file.find(name) != nullptr; }
-
-// A stored tensor as the kernels take it: rank 4 moved to N,H,W,C.
-Tensor activation(const SafetensorsFile& file, const std::string& name) {
-  const auto& d = golden::tensor(file, name).shape;
-  if (d.size() == 4) return test::f32({d[0], d[2], d[3], d[1]}, golden::nhwc(file, name));
-  REQUIRE(d.size() == 2);
-  return test::f32({d[0], d[1]}, golden::values(file, name));
-}
-
-Tensor as_stored(const SafetensorsFile& file, const std::string& name) {
-  Shape shape;
-  for (const std::int64_t d : golden::tensor(file, name).shape)
-    shape.dim[static_cast<std::size_t>(shape.rank++)] = d;
-  return test::f32(shape, golden::values(file, name));
-}
-
-std::vector<float> vector_of(const Tensor& tensor) {
-  const auto values = tensor.as<float>();
-  return {values.begin(), values.end()};
-}
-
-int integer(const nlohmann::json& geometry, const char* key) { return geometry.at(key).get<int>(); }
 
 // Names of the cases that have an input and an output, and a weight or not.
 std::vector<std::string> cases(const SafetensorsFile& file, const std::string& pattern, bool with_weight) {

@@ -64,9 +64,10 @@ TEST_CASE("the arena and guarded memory give the same bits, and so does a second
       const Graph graph = test::random_graph(seed, 3 + static_cast<int>(seed % 15));
       const RandomWeights random(graph, seed);
       Executable arena(graph, {}, *random.weights, *device);
-      Executable guarded(graph, {}, *random.weights, *device, nullptr, 0, Executable::Memory::guarded);
+      Executable guarded(graph, {}, *random.weights, *device, {ProgramMemory::guarded});
       const std::vector<float> input = random_input(graph, seed);
-      const std::vector<float> first = outputs(arena, input), second = outputs(arena, input), third = outputs(guarded, input);
+      const std::vector<float> first = outputs(arena, input), second = outputs(arena, input),
+                               third = outputs(guarded, input);
       REQUIRE(!first.empty());
       CHECK(std::memcmp(first.data(), second.data(), first.size() * sizeof(float)) == 0);
       REQUIRE(third.size() == first.size());
@@ -115,7 +116,9 @@ TEST_CASE("guarded memory catches a kernel that writes outside its output", "[ex
     Precision precision() const override { return Precision::fp32; }
     FusionSupport fusions() const override { return {}; }
     Prepared prepare(const Op&, const KernelSpec&) override {
-      return {"broken", 0, {}, [](const KernelArgs& args) { args.out[0].as<float>()[args.out[0].shape.elements()] = 1.0f; }};
+      return {"broken", 0, {}, [](const KernelArgs& args) {
+                args.out[0].as<float>()[args.out[0].shape.elements()] = 1.0f;
+              }};
     }
     std::shared_ptr<void> allocate(std::size_t bytes) override { return cpu_->allocate(bytes); }
     void upload(void* d, const void* h, std::size_t n) override { cpu_->upload(d, h, n); }
@@ -135,7 +138,7 @@ TEST_CASE("guarded memory catches a kernel that writes outside its output", "[ex
   const ValueId in = graph.input("in", {Shape{1, 3, 3, 2}});
   graph.keep(graph.add1(Relu{}, "the_relu", Stage::backbone, {in}, "out"));
   const Weights none({}, "none");
-  Executable guarded(graph, {}, none, device, nullptr, 0, Executable::Memory::guarded);
+  Executable guarded(graph, {}, none, device, {ProgramMemory::guarded});
   std::string message;
   try {
     guarded.run();
@@ -150,7 +153,8 @@ TEST_CASE("sessions keep a bounded number of plans, the least recently used go",
   Graph graph;
   const ValueId in = graph.input("in", {Shape{1, 3, 3, 2}});
   graph.keep(graph.add1(Relu{}, "relu", Stage::backbone, {in}, "out"));
-  Session session(std::make_shared<const Weights>(std::map<std::string, Weight>{}, "none"), device, {4096, 2});
+  Session session(std::make_shared<const Weights>(std::map<std::string, Weight>{}, "none"), device,
+                  {4096, 2});
   int built = 0;
   const auto use = [&](std::int64_t key) {
     session.executable({key}, [&] {
@@ -158,7 +162,7 @@ TEST_CASE("sessions keep a bounded number of plans, the least recently used go",
       return graph;
     });
   };
-  use(1), use(2), use(1), use(3);   // drops 2
+  use(1), use(2), use(1), use(3);  // drops 2
   CHECK(built == 3);
   CHECK(session.cached() == 2);
   use(1);
@@ -175,7 +179,8 @@ TEST_CASE("a plan beyond the arena is refused and the session goes on", "[sessio
     graph.keep(graph.add1(Relu{}, "relu", Stage::backbone, {in}, "out"));
     return graph;
   };
-  Session session(std::make_shared<const Weights>(std::map<std::string, Weight>{}, "none"), device, {4096, 4});
+  Session session(std::make_shared<const Weights>(std::map<std::string, Weight>{}, "none"), device,
+                  {4096, 4});
   session.executable({1}, [&] { return make(8); });
   CHECK_THROWS_AS(session.executable({2}, [&] { return make(100); }), Error);
   CHECK(session.cached() == 1);

@@ -125,10 +125,12 @@ inline std::unique_ptr<GuardedBuffer> pack_weight(const WeightPacking& packing, 
   return packed;
 }
 
-// One run on fresh memory of `place` filled with `fill`. Packs the weights that the kernel wants packed.
+// One run on fresh memory of `place` filled with `fill`. Packs the weights that the kernel wants packed, on
+// the device, too, where it can. Outputs that a kernel adds to or updates begin as `states` says: one tensor
+// for each output, without bytes where the output is only written.
 inline std::vector<Tensor> run_once(const Prepared& prepared, const std::vector<Tensor>& in,
                                     const std::vector<TensorSpec>& out, unsigned char fill,
-                                    Place place = Place::host) {
+                                    Place place = Place::host, const std::vector<Tensor>& states = {}) {
   Buffers inputs, outputs, packed;
   std::vector<TensorView> in_views, out_views;
   for (const Tensor& tensor : in) {
@@ -136,15 +138,36 @@ inline std::vector<Tensor> run_once(const Prepared& prepared, const std::vector<
     inputs.back()->write(tensor.bytes.data());
     in_views.push_back({inputs.back()->data(), tensor.spec.shape, tensor.spec.dtype});
   }
-  for (const TensorSpec& spec : out) {
-    outputs.push_back(std::make_unique<GuardedBuffer>(spec.bytes(), fill, place));
-    out_views.push_back({outputs.back()->data(), spec.shape, spec.dtype});
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    outputs.push_back(std::make_unique<GuardedBuffer>(out[i].bytes(), fill, place));
+    out_views.push_back({outputs.back()->data(), out[i].shape, out[i].dtype});
+    if (i >= states.size() || states[i].bytes.empty()) continue;
+    REQUIRE(states[i].spec == out[i]);
+    outputs.back()->write(states[i].bytes.data());
   }
+  void* stream = nullptr;
+#if defined(FRCNN_GPU)
+  if (place == Place::device) stream = Gpu::only().stream();
+#endif
+  const auto finish = [&] {
+#if defined(FRCNN_GPU)
+    if (place == Place::device) Gpu::only().finish();
+#endif
+  };
   for (const WeightPacking& packing : prepared.packings) {
     const auto input = static_cast<std::size_t>(packing.input);
     const auto weight = pack_weight(packing, in.at(input), fill);
     packed.push_back(std::make_unique<GuardedBuffer>(packing.bytes, fill, place));
     packed.back()->write(weight->data());
+    if (packing.pack_on_device) {
+      GuardedBuffer on_device(packing.bytes, fill, place);
+      packing.pack_on_device(in_views[input], on_device.data(), stream);
+      finish();
+      CHECK(on_device.intact());
+      std::vector<std::byte> bytes(packing.bytes);
+      on_device.read(bytes.data());
+      CHECK(std::memcmp(bytes.data(), weight->data(), packing.bytes) == 0);
+    }
     in_views[input].data = packed.back()->data();
   }
   GuardedBuffer workspace(prepared.workspace_bytes, fill, place);
@@ -152,13 +175,9 @@ inline std::vector<Tensor> run_once(const Prepared& prepared, const std::vector<
   args.in = in_views;
   args.out = out_views;
   args.workspace = workspace.data();
-#if defined(FRCNN_GPU)
-  if (place == Place::device) args.stream = Gpu::only().stream();
-#endif
+  args.stream = stream;
   prepared.run(args);
-#if defined(FRCNN_GPU)
-  if (place == Place::device) Gpu::only().finish();
-#endif
+  finish();
   CHECK(workspace.intact());
   for (std::size_t i = 0; i < in.size(); ++i) {
     CAPTURE(i);
@@ -219,10 +238,14 @@ inline cuda::Settings cuda_settings() {
 // never those of the products, whose sums the libraries order, nor those of an LRN whose power is the
 // library's.
 template <class O>
-inline constexpr bool is_product = std::is_same_v<O, Conv2d> || std::is_same_v<O, Linear>;
+inline constexpr bool is_product =
+    std::is_same_v<O, Conv2d> || std::is_same_v<O, Conv2dBackwardData> ||
+    std::is_same_v<O, Conv2dBackwardWeight> || std::is_same_v<O, Linear> ||
+    std::is_same_v<O, LinearBackwardData> || std::is_same_v<O, LinearBackwardWeight>;
 template <class O>
 bool same_on_all_devices(const O& op) {
   if constexpr (std::is_same_v<O, Lrn>) return op.beta == 0.75f;
+  if constexpr (std::is_same_v<O, LrnBackward>) return op.lrn.beta == 0.75f;
   return true;
 }
 
@@ -239,7 +262,7 @@ inline constexpr bool kRaceCheck = false, kAddressCheck = false;
 // order, so one is enough there. On a GPU: at least two runs.
 inline std::vector<Tensor> run_orders(const Prepared& prepared, const std::vector<Tensor>& in,
                                       const std::vector<TensorSpec>& out, std::size_t first,
-                                      std::size_t count) {
+                                      std::size_t count, const std::vector<Tensor>& states = {}) {
   std::vector<Tensor> result;
 #if defined(FRCNN_GPU)
   count = std::max<std::size_t>(count, 2);
@@ -253,7 +276,7 @@ inline std::vector<Tensor> run_orders(const Prepared& prepared, const std::vecto
     const simt::ScopedSettings during(settings);
 #endif
     const std::vector<Tensor> got =
-        run_once(prepared, in, out, i % 2 == 0 ? 0xFF : 0x3C, Place::device);  // all ones are a NaN
+        run_once(prepared, in, out, i % 2 == 0 ? 0xFF : 0x3C, Place::device, states);  // all ones are a NaN
     if (i == 0) result = got;
     CAPTURE(first + i);
     CHECK(same_bytes(got, result));
@@ -263,7 +286,8 @@ inline std::vector<Tensor> run_orders(const Prepared& prepared, const std::vecto
 
 template <class O>
 std::vector<Tensor> run_in_orders(const O& op, const std::vector<Tensor>& in,
-                                  const std::vector<TensorSpec>& out, std::size_t first, std::size_t count) {
+                                  const std::vector<TensorSpec>& out, std::size_t first, std::size_t count,
+                                  const std::vector<Tensor>& states = {}) {
   std::vector<TensorSpec> in_specs;
   bool narrow = false;
   for (const Tensor& tensor : in) in_specs.push_back(tensor.spec);
@@ -271,10 +295,11 @@ std::vector<Tensor> run_in_orders(const O& op, const std::vector<Tensor>& in,
   const KernelSpec spec{in_specs, out};
   const Prepared prepared = cuda::prepare(op, spec, cuda_settings());
   CHECK_FALSE(prepared.implementation.empty());
-  std::vector<Tensor> result = run_orders(prepared, in, out, first, count);
+  std::vector<Tensor> result = run_orders(prepared, in, out, first, count, states);
   if constexpr (!is_product<O>) {
     if (same_on_all_devices(op) && !narrow) {
-      const std::vector<Tensor> cpu = run_once(cpu::prepare(op, spec, cpu::Settings{}), in, out, 0xFF);
+      const std::vector<Tensor> cpu =
+          run_once(cpu::prepare(op, spec, cpu::Settings{}), in, out, 0xFF, Place::host, states);
       for (std::size_t i = 0; i < out.size(); ++i) {
         INFO("output " << i << " compared with the CPU's");
         CHECK(same_numbers(result[i], cpu[i]));
@@ -288,8 +313,8 @@ std::vector<Tensor> run_in_orders(const O& op, const std::vector<Tensor>& in,
 // threads.
 template <class O>
 std::vector<Tensor> run_op(const O& op, const std::vector<Tensor>& in, const std::vector<TensorSpec>& out,
-                           int order = 1) {
-  return run_in_orders(op, in, out, static_cast<std::size_t>(order - 1), 2);
+                           int order = 1, const std::vector<Tensor>& states = {}) {
+  return run_in_orders(op, in, out, static_cast<std::size_t>(order - 1), 2, states);
 }
 
 #else
@@ -297,15 +322,15 @@ std::vector<Tensor> run_op(const O& op, const std::vector<Tensor>& in, const std
 // The outputs of `op` for `in`; `out` says what they are.
 template <class O>
 std::vector<Tensor> run_op(const O& op, const std::vector<Tensor>& in, const std::vector<TensorSpec>& out,
-                           int threads = 1) {
+                           int threads = 1, const std::vector<Tensor>& states = {}) {
   std::vector<TensorSpec> in_specs;
   for (const Tensor& tensor : in) in_specs.push_back(tensor.spec);
   cpu::Settings settings;
   settings.threads = threads;
   const Prepared prepared = cpu::prepare(op, KernelSpec{in_specs, out}, settings);
   CHECK_FALSE(prepared.implementation.empty());
-  std::vector<Tensor> first = run_once(prepared, in, out, 0xFF);  // all ones are a NaN
-  const std::vector<Tensor> second = run_once(prepared, in, out, 0x3C);
+  std::vector<Tensor> first = run_once(prepared, in, out, 0xFF, Place::host, states);  // all ones are a NaN
+  const std::vector<Tensor> second = run_once(prepared, in, out, 0x3C, Place::host, states);
   CHECK(same_bytes(first, second));
   return first;
 }
@@ -314,24 +339,26 @@ std::vector<Tensor> run_op(const O& op, const std::vector<Tensor>& in, const std
 
 // The same with the outputs that shape inference gives.
 template <class O>
-std::vector<Tensor> run_op(const O& op, const std::vector<Tensor>& in, int threads = 1) {
+std::vector<Tensor> run_op(const O& op, const std::vector<Tensor>& in, int threads = 1,
+                           const std::vector<Tensor>& states = {}) {
   std::vector<TensorSpec> in_specs;
   for (const Tensor& tensor : in) in_specs.push_back(tensor.spec);
-  return run_op(op, in, infer(op, in_specs, "test"), threads);
+  return run_op(op, in, infer(op, in_specs, "test"), threads, states);
 }
 
 // Of kernels that promise it: the same bytes with one and with several threads; on the emulator, in every
 // order.
 template <class O>
-std::vector<Tensor> run_op_any_threads(const O& op, const std::vector<Tensor>& in) {
+std::vector<Tensor> run_op_any_threads(const O& op, const std::vector<Tensor>& in,
+                                       const std::vector<Tensor>& states = {}) {
 #if defined(FRCNN_TEST_CUDA)
   std::vector<TensorSpec> in_specs;
   for (const Tensor& tensor : in) in_specs.push_back(tensor.spec);
-  return run_in_orders(op, in, infer(op, in_specs, "test"), 0, kOrders);
+  return run_in_orders(op, in, infer(op, in_specs, "test"), 0, kOrders, states);
 #else
-  std::vector<Tensor> one = run_op(op, in, 1);
-  CHECK(same_bytes(one, run_op(op, in, 2)));
-  CHECK(same_bytes(one, run_op(op, in, 5)));
+  std::vector<Tensor> one = run_op(op, in, 1, states);
+  CHECK(same_bytes(one, run_op(op, in, 2, states)));
+  CHECK(same_bytes(one, run_op(op, in, 5, states)));
   return one;
 #endif
 }

@@ -6,6 +6,7 @@
 #include "frcnn/error.h"
 #include "narrow.h"
 #include "reference/conv2d.h"
+#include "reference/conv2d_backward.h"
 #include "reference/linear.h"
 #include "reference/lrn.h"
 
@@ -247,4 +248,45 @@ TEST_CASE("bf16: other types, and maps that change theirs where nothing converts
   CHECK(refused(RoiAlign{}, {wide, rois}, {{3, 7, 7, 8}, bf16}, "roi_align: reads f32"));
   CHECK(refused(Conv2d{1, 1, {}}, {half, {{8, 8, 3, 3}}, {{8}}}, half, "conv2d of 1x4x4x8"));
   CHECK(refused(Linear{}, {{{3, 8}, DType::f16}, {{5, 8}}, {{5}}}, {{3, 5}, DType::f16}, "linear of 3x8"));
+}
+
+// What training does: maps, weights and gradients stay in f32, and only products round what they multiply.
+TEST_CASE("cpu: f32 maps multiplied in bf16, and the gradients of that") {
+  if (!can_multiply()) return;
+  for (const Conv& c : convolutions) {
+    Conv2d op{c.op.stride, c.op.pad, {}, bf16};
+    const Shape result =
+        infer(op, std::vector<TensorSpec>{{c.src}, {c.weight}, {{c.weight[0]}}}, "test")[0].shape;
+    FRCNN_CASE(to_string(c.src) + " with " + to_string(c.weight));
+    ErrorTally forward, data, weight, bias;
+    for (unsigned round = 0; round < 4; ++round) {
+      const Tensor src = uniform(c.src, -1, 1, 4 * round + 1), w = uniform(c.weight, -1, 1, 4 * round + 2),
+                   d_dst = uniform(result, -1, 1, 4 * round + 3),
+                   b = uniform({c.weight[0]}, -1, 1, 4 * round + 4);
+      const Tensor src16 = rounded(src), w16 = rounded(w), d_dst16 = rounded(d_dst);
+      const auto sums = [&](auto zero) {
+        return reference::conv2d<decltype(zero)>(op, c.src, src16.as<float>(), c.weight, w16.as<float>(),
+                                                 b.as<float>());
+      };
+      const auto gradients = [&](auto zero) {
+        return reference::conv2d_backward<decltype(zero)>(op.stride, op.pad, c.src, src16.as<float>(),
+                                                          c.weight, w16.as<float>(), result,
+                                                          d_dst16.as<float>());
+      };
+      forward.add(run_op(op, {src, w, b}, 2)[0].as<float>(), sums(0.0f), sums(0.0));
+      const auto plain = gradients(0.0f);
+      const auto exact = gradients(0.0);
+      data.add(run_op(Conv2dBackwardData{op.stride, op.pad, c.src[1], c.src[2], bf16}, {d_dst, w}, 2)[0]
+                   .as<float>(),
+               plain.src, exact.src);
+      const std::vector<Tensor> got = run_op(
+          Conv2dBackwardWeight{op.stride, op.pad, c.weight[2], c.weight[3], false, bf16}, {src, d_dst}, 2);
+      weight.add(got[0].as<float>(), plain.weight, exact.weight);
+      bias.add(got[1].as<float>(), plain.bias, exact.bias);
+    }
+    forward.check();
+    data.check();
+    weight.check();
+    bias.check();
+  }
 }

@@ -60,7 +60,7 @@ inline cuda::ImplicitGemm gemm_of(const GemmCase& c) {
   gemm.kernel_h = static_cast<int>(c.weight[2]);
   gemm.kernel_w = static_cast<int>(c.weight[3]);
   gemm.stride = c.op.stride;
-  gemm.pad = c.op.pad;
+  gemm.pad_h = gemm.pad_w = c.op.pad;
   gemm.out_height = static_cast<int>(conv[1]);
   gemm.out_width = static_cast<int>(conv[2]);
   gemm.outputs = static_cast<int>(conv[3]);
@@ -77,13 +77,11 @@ inline Prepared prepare_gemm(const GemmCase& c, const Arithmetic& arithmetic, co
   const std::vector<TensorSpec> out{{stored_shape(c), c.dst}};
   cuda::Settings settings;
   settings.precision = arithmetic.precision;
-  const std::int64_t taps = c.weight[2] * c.weight[3];
-  Prepared prepared = cuda::prepare_implicit_gemm(
-      gemm, KernelSpec{in, out}, settings,
-      [taps, channels = c.weight[1]](std::int64_t o, std::int64_t tap, std::int64_t channel) {
-        return (o * channels + channel) * taps + tap;
-      },
-      &choice);
+  cuda::PublishedLayout published;
+  published.output.stride = c.weight.row();
+  published.channel.stride = c.weight[2] * c.weight[3];
+  Prepared prepared =
+      cuda::prepare_implicit_gemm(gemm, KernelSpec{in, out}, settings, published, "", &choice);
   if (first) cuda::use_first_conv(gemm, KernelSpec{in, out}, settings, *first, prepared);
   return prepared;
 }

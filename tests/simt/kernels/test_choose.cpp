@@ -116,10 +116,14 @@ TEST_CASE("choose_gemm takes every tile and every number of splits for some prob
   std::set<int> tiles, splits;
   for (std::int64_t rows = 1; rows < 1 << 20; rows *= 2) {
     for (const std::int64_t columns : {64, 128, 4096}) {
-      for (const std::int64_t steps : {1, 16, 32, 64, 784}) {
-        const GemmChoice choice = choose_gemm(hopper(rows, columns, steps));
-        tiles.insert(choice.tile);
-        splits.insert(choice.splits);
+      for (const std::int64_t steps : {1, 16, 32, 64, 784, 4096}) {
+        for (const int most : {GemmProblem{}.most_splits, gemm_splits.back()}) {
+          GemmProblem problem = hopper(rows, columns, steps);
+          problem.most_splits = most;
+          const GemmChoice choice = choose_gemm(problem);
+          tiles.insert(choice.tile);
+          splits.insert(choice.splits);
+        }
       }
     }
   }
@@ -167,6 +171,33 @@ TEST_CASE("choose_gemm of the smallest and of odd problems") {
       }
     }
   }
+}
+
+// Few weights and many pixels: only splits along the pixels give every multiprocessor something to do.
+TEST_CASE("choose_gemm splits weight gradients of the first layers further") {
+  struct Gradient {
+    const char* name;
+    std::int64_t outputs, columns, pixels;
+  };
+  for (const Gradient& g :
+       {Gradient{"vgg conv1_2", 64, 576, 600 * 1000}, Gradient{"vgg conv3_1", 256, 1152, 150 * 250},
+        Gradient{"zf conv1", 96, 147, 300 * 500}, Gradient{"vgg rpn_cls_score", 18, 512, 38 * 63}}) {
+    const std::int64_t steps = ceil_div(g.pixels, 16);
+    GemmProblem problem = hopper(g.outputs, g.columns, steps);
+    problem.most_splits = 64;
+    const GemmChoice choice = choose_gemm(problem);
+    const GemmTile tile = gemm_tiles[static_cast<std::size_t>(choice.tile)];
+    const std::int64_t blocks =
+        ceil_div(g.outputs, tile.rows) * ceil_div(g.columns, tile.columns) * choice.splits;
+    INFO(g.name << ": tile " << tile.rows << "x" << tile.columns << ", splits " << choice.splits << ", "
+                << blocks << " blocks");
+    CHECK(choice.splits <= 64);
+    CHECK(blocks >= 132 / 2);
+  }
+  GemmProblem problem = hopper(64, 576, 37500);
+  CHECK(choose_gemm(problem).splits <= 16);
+  problem.most_splits = 64;
+  CHECK(choose_gemm(problem).splits > 16);
 }
 
 namespace {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "gemm_case.h"
+#include "weight_gradient_case.h"
 
 using namespace frcnn;
 using namespace frcnn::test;
@@ -47,10 +48,12 @@ std::map<std::string, std::string> kernels_in_sources() {
 
 // How many instances the library makes of a kernel with these template parameters.
 std::size_t instances(const std::string& parameters) {
-  constexpr std::size_t storages = 3, packs = 3;
+  constexpr std::size_t storages = 3, packs = 3, f32_arithmetics = 3;
   if (parameters.empty()) return 1;
   if (parameters == "class T") return storages;
   if (parameters == "class T, int lanes") return storages * packs;
+  if (parameters == "int lanes") return packs;
+  if (parameters == "class Math, int rows, int columns") return f32_arithmetics * cuda::gemm_tiles.size();
   if (parameters == "class T, PixelFormat format") return storages * 3;
   if (parameters.find("class Math, int rows, int columns") == 0)
     return arithmetics.size() * cuda::gemm_tiles.size() * 2;
@@ -128,6 +131,52 @@ void run_boxes() {
   run_op(SelectDetections{}, {uniform({3, 3}, 0, 1, 10), uniform({3, 12}, 0, 30, 11), i32({1}, {3})});
 }
 
+// f32, i32 and u8 only, and the CPU's bits.
+void run_training() {
+  const Tensor rois = f32({2, 5}, {0, 5, 8, 70, 60, 1, 0, 0, 20, 90}), key = i32({4}, {1, 2, 3, 4});
+  for (const std::int64_t channels : {8, 6, 5}) {
+    const Tensor a = uniform({3, channels}, -2, 2, 1), b = uniform({3, channels}, -2, 2, 2);
+    run_op(Add{}, {a, b});
+    run_op(ReluBackward{}, {a, b});
+    const MaxPool pool{2, 2, 0, Rounding::ceil, true};
+    const auto pooled = run_op(pool, {uniform({1, 4, 5, channels}, -2, 2, 3)});
+    run_op(MaxPoolBackward{pool, 4, 5}, pooled);
+  }
+  const Tensor map = uniform({2, 4, 5, 3}, -2, 2, 4);
+  run_op(InputUnits{1, {1, 2, 3}, 0.5f}, {map});
+  run_op(Dropout{}, {map, key});
+  run_op(LrnBackward{}, {map, uniform({2, 4, 5, 3}, -2, 2, 5)});
+  const RoiPool pool{2, 2, 0.0625f, true};
+  const auto pooled = run_op(pool, {map, rois});
+  run_op(RoiPoolBackward{pool, 2, 4, 5}, {pooled[0], pooled[1], rois});
+  run_op(RoiAlignBackward{{2, 2, 0.0625f, 0, false}, 2, 4, 5}, {pooled[0], rois});
+  run_op(SoftmaxLoss{}, {uniform({3, 4}, -1, 1, 6), i32({3}, {0, -1, 2})});
+  const Tensor four = uniform({2, 4}, 0, 1, 7);
+  run_op(SmoothL1Loss{}, {four, uniform({2, 4}, 0, 1, 8), four, four});
+  run_op(ClipGradients{1, 1}, {four, map});
+  run_op(Sgd{}, {four, f32({1}, {1}), f32({2}, {0.1f, 0})}, 1, {four, four});
+  AnchorTargets anchors;
+  anchors.base_anchors = {{0, 0, 30, 30}, {-8, -8, 40, 50}};
+  anchors.height = 4;
+  anchors.width = 5;
+  anchors.batch = 4;
+  const Tensor truth = f32({1, 2, 5}, {3, 3, 30, 40, 1, 20, 10, 60, 60, 2});
+  run_op(anchors, {truth, i32({1}, {2}), f32({1, 3}, {64, 80, 1}), key});
+  RoiTargets targets;
+  targets.batch = 4;
+  run_op(targets, {uniform({6, 5}, 0, 60, 9), i32({1}, {6}), truth, i32({1}, {2}), key});
+}
+
+void run_weight_gradients() {
+  const WeightGradientCase c{{1, 3, 4, 3}, {5, 3, 3, 3}, 1, 1};
+  for (const Arithmetic& a : arithmetics) {
+    for (int tile = 0; a.stored == DType::f32 && tile < static_cast<int>(cuda::gemm_tiles.size()); ++tile) {
+      INFO(a.name << ": " << text(c));
+      check_weight_gradient(c, a, {tile, 2}, 0, 1);
+    }
+  }
+}
+
 void run_first_convs() {
   for (const Arithmetic& a : arithmetics) {
     for (int columns = 0; columns < static_cast<int>(cuda::first_conv_columns.size()); ++columns) {
@@ -165,6 +214,8 @@ void run_gemms() {
 TEST_CASE("every instance of every kernel in the sources is run", "[coverage]") {
   for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) run_maps(dtype);
   run_boxes();
+  run_training();
+  run_weight_gradients();
   run_first_convs();
   run_gemms();
 #if defined(FRCNN_SIMT)

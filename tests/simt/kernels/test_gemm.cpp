@@ -135,15 +135,16 @@ TEST_CASE("gemm: odd problems in every thread order", "[gemm]") {
   }
 }
 
-// With as many steps as the split needs to be chosen at all, so that each part fills the stages and turns them over; with the
-// other gather two steps a part, since it is the same loop and the emulator's time counts.
+// With as many steps as the split needs to be chosen at all, so that each part fills the stages and turns
+// them over; with the other gather two steps a part, since it is the same loop and the emulator's time
+// counts.
 TEST_CASE("gemm: every configuration that can be chosen, in every arithmetic and gather", "[gemm]") {
   std::size_t turn = 0;
   for (const Arithmetic& a : arithmetics) {
     for (int tile = 0; tile < static_cast<int>(gemm_tiles.size()); ++tile) {
       for (const int splits : cuda::gemm_splits) {
         for (const bool vector : {true, false}) {
-          if (kBrief && (tile < 2 || splits > 4)) continue;
+          if (splits > cuda::GemmProblem{}.most_splits || (kBrief && (tile < 2 || splits > 4))) continue;
           const std::int64_t depth = 64 / static_cast<std::int64_t>(size_of(a.stored)),
                              steps = std::int64_t{vector ? cuda::gemm_least_steps : 2} * splits;
           const std::int64_t channels = steps * depth - (vector ? 0 : 1);
