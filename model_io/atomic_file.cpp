@@ -9,11 +9,15 @@
 #include <filesystem>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "frcnn/error.h"
 
 namespace frcnn {
 namespace {
+
+constexpr const char* temporary_prefix = ".frcnn-";
+constexpr const char* temporary_suffix = ".tmp";
 
 [[noreturn]] void fail(const std::string& path, const std::string& what, int error) {
   throw Error(ErrorCode::io, path + ": " + what + ": " + std::generic_category().message(error));
@@ -50,7 +54,8 @@ void write_all(int fd, const void* data, std::size_t bytes, const std::string& p
 // Creates a file that no other thread or process can have: O_EXCL decides, the number only avoids collisions.
 int create_temporary(const std::string& folder, std::string& name, const std::string& path) {
   for (int number = 0;; ++number) {
-    name = folder + "/.frcnn-" + std::to_string(::getpid()) + "-" + std::to_string(number) + ".tmp";
+    name = folder + "/" + temporary_prefix + std::to_string(::getpid()) + "-" + std::to_string(number) +
+           temporary_suffix;
     const int fd = ::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd >= 0) return fd;
     if (errno != EEXIST) fail(path, "cannot create a file in its folder", errno);
@@ -101,6 +106,16 @@ void write_atomically(const std::string& path, const std::function<void(const Ap
     throw;
   }
   sync_folder(folder, path);
+}
+
+void remove_temporaries(const std::string& folder) {
+  std::error_code ignored;
+  std::vector<std::filesystem::path> found;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(temporary_prefix) && name.ends_with(temporary_suffix)) found.push_back(entry.path());
+  }
+  for (const auto& path : found) std::filesystem::remove(path, ignored);
 }
 
 }  // namespace frcnn

@@ -9,12 +9,17 @@ namespace frcnn {
 
 using Append = std::function<void(const void* data, std::size_t bytes)>;
 
-// Calls write(append) with a function that appends bytes to a temporary file in the folder of `path`; then syncs
-// the file, renames it to `path` and syncs the folder. When anything fails before the rename, the temporary is
-// removed and `path` is as before: the system's refusals (a full disk, a missing folder) become Error(io) that names
-// `path` and the reason; an exception of write passes through as it is.
-// A link to an existing file stays a link, its target is replaced. A device or pipe (/dev/null, /dev/stdout) cannot be
-// replaced by renaming: it is written to directly. Safe to call from several threads and processes, the last one wins.
+// Calls write(append) with a function that appends bytes to a temporary file in the folder of `path`; then
+// syncs the file, renames it to `path` and syncs the folder. When anything fails before the rename, the
+// temporary is removed and `path` is as before: the system's refusals (a full disk, a missing folder) become
+// Error(io) that names `path` and the reason; an exception of write passes through as it is. A link to an
+// existing file stays a link, its target is replaced. A device or pipe (/dev/null, /dev/stdout) cannot be
+// replaced by renaming: it is written to directly. Safe to call from several threads and processes, the last
+// one wins.
 void write_atomically(const std::string& path, const std::function<void(const Append& append)>& write);
+
+// Removes the temporary files that processes which were killed have left in a folder. Only for a folder that
+// no other process writes to just now.
+void remove_temporaries(const std::string& folder);
 
 }  // namespace frcnn

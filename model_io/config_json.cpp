@@ -10,94 +10,16 @@
 #include <utility>
 
 #include "frcnn/error.h"
-#include "model_io/json_error.h"
+#include "model_io/json_values.h"
 #include "model_io/model_file.h"
 
 namespace frcnn {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using namespace json_values;
 
 constexpr int format_version = 1;
-constexpr std::size_t max_json_bytes = 4u << 20;
-constexpr int max_depth = 8;
-constexpr double no_bound =
-    1e6;  // of quantities that have no natural bound; keeps products finite in float32
 
-struct Problem {  // what is wrong with one value; the caller knows which value and which file
-  std::string what;
-};
-
-std::string show(const Json& value) {
-  const std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
-  return text.size() > 80 ? text.substr(0, 80) + "..." : text;
-}
-
-std::string show(double value) { return Json(value).dump(); }
-
-double number(const Json& value, double low, double high) {
-  const double x = value.is_number() ? value.get<double>() : std::nan("");
-  if (!(x >= low && x <= high))
-    throw Problem{"must be a number from " + show(low) + " to " + show(high) + ", it is " + show(value)};
-  return x;
-}
-
-double positive(const Json& value) {
-  const double x = value.is_number() ? value.get<double>() : std::nan("");
-  if (!(x > 0 && x <= no_bound))
-    throw Problem{"must be a number above 0 and at most " + show(no_bound) + ", it is " + show(value)};
-  return x;
-}
-
-std::int64_t integer(const Json& value, std::int64_t low, std::int64_t high) {
-  // Every upper bound is below 2^53, so a huge unsigned number cannot slip through as a negative one.
-  const bool fits = value.is_number_integer() && value.get<double>() <= static_cast<double>(high) &&
-                    value.get<double>() >= static_cast<double>(low);
-  if (!fits)
-    throw Problem{"must be a whole number from " + std::to_string(low) + " to " + std::to_string(high) +
-                  ", it is " + show(value)};
-  return value.get<std::int64_t>();
-}
-
-int small_integer(const Json& value, int low, int high) {
-  return static_cast<int>(integer(value, low, high));
-}
-
-bool flag(const Json& value) {
-  if (!value.is_boolean()) throw Problem{"must be true or false, it is " + show(value)};
-  return value.get<bool>();
-}
-
-// Names end up in tables, pictures and other files: nothing that a terminal would obey.
-std::string text(const Json& value, std::size_t shortest = 1) {
-  const bool is_text = value.is_string();
-  const std::string s = is_text ? value.get<std::string>() : std::string();
-  const bool clean = std::none_of(s.begin(), s.end(),
-                                  [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
-  if (!is_text || !clean || s.size() < shortest || s.size() > 256)
-    throw Problem{"must be a string of " + std::to_string(shortest) +
-                  " to 256 bytes without control characters, it is " + show(value)};
-  return s;
-}
-
-const Json& array(const Json& value, std::size_t shortest, std::size_t longest) {
-  if (!value.is_array() || value.size() < shortest || value.size() > longest)
-    throw Problem{"must be a list of " + std::to_string(shortest) + " to " + std::to_string(longest) +
-                  " values, it is " + show(value)};
-  return value;
-}
-
-std::vector<double> positives(const Json& value) {
-  std::vector<double> list;
-  for (const Json& item : array(value, 1, 64)) list.push_back(positive(item));
-  return list;
-}
-
-template <typename E>
-struct Word {
-  E value;
-  const char* text;
-};
 constexpr Word<ModelKind> kind_words[] = {{ModelKind::detector, "detector"},
                                           {ModelKind::backbone, "backbone"}};
 constexpr Word<AnchorRule> anchor_words[] = {{AnchorRule::caffe, "caffe"}, {AnchorRule::paper, "paper"}};
@@ -110,23 +32,6 @@ constexpr Word<LrnRegion> region_words[] = {{LrnRegion::within_channel, "within_
 using Layer = BackboneLayer;
 constexpr Word<Layer::Kind> layer_words[] = {
     {Layer::Kind::conv, "conv"}, {Layer::Kind::lrn, "lrn"}, {Layer::Kind::max_pool, "max_pool"}};
-
-template <typename E, std::size_t N>
-std::string word(const Word<E> (&words)[N], E value) {
-  for (const auto& w : words)
-    if (w.value == value) return w.text;
-  throw Problem{"has no name in the file format"};
-}
-
-template <typename E, std::size_t N>
-E from_word(const Word<E> (&words)[N], const Json& value) {
-  std::string choices;
-  for (const auto& w : words) {
-    if (value.is_string() && value.get_ref<const std::string&>() == w.text) return w.value;
-    choices += (choices.empty() ? "" : ", ") + std::string(w.text);
-  }
-  throw Problem{"must be one of " + choices + ", it is " + show(value)};
-}
 
 // The shortest decimal that reads back as this float, so that 5e-5f is stored as 5e-5.
 Json short_float(float value) {
@@ -256,7 +161,8 @@ std::vector<std::string> classes_from_json(const Json& json) {
   std::set<std::string> seen;
   for (const Json& item : array(json, 0, 65536)) {
     classes.push_back(text(item));
-    if (!seen.insert(classes.back()).second) throw Problem{"must not have " + printable(classes.back()) + " twice"};
+    if (!seen.insert(classes.back()).second)
+      throw Problem{"must not have " + printable(classes.back()) + " twice"};
   }
   return classes;
 }
@@ -371,32 +277,6 @@ void check_together(const ModelConfig& config) {
                   std::to_string(config.classes.size())};
 }
 
-// The document, with duplicate keys and deep nesting refused (the parser itself would take the last of two
-// keys).
-Json parse_strictly(const std::string& json, const std::string& source) {
-  std::vector<std::set<std::string>> keys;
-  const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    if (depth > max_depth) throw Problem{"is nested too deeply"};
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second)
-      throw Problem{"has the key " + printable(parsed.get<std::string>()) + " twice"};
-    return true;
-  };
-  if (json.size() > max_json_bytes)
-    throw Error(ErrorCode::bad_file, source + ": the model configuration has " + std::to_string(json.size()) +
-                                         " bytes, at most " + std::to_string(max_json_bytes) +
-                                         " are allowed");
-  try {
-    return Json::parse(json, watch);
-  } catch (const Problem& problem) {
-    throw Error(ErrorCode::bad_file, source + ": the model configuration " + problem.what);
-  } catch (const Json::exception& error) {
-    throw Error(ErrorCode::bad_file,
-                source + ": the model configuration is not JSON: " + json_problem(error, json));
-  }
-}
-
 void check_version(const Json& document, const std::string& source) {
   const auto fail = [&](ErrorCode code, const std::string& what) {
     throw Error(code, source + ": the model configuration " + what);
@@ -489,7 +369,7 @@ std::string config_to_json(const ModelConfig& config) {
 }
 
 ModelConfig config_from_json(const std::string& json, const std::string& source) {
-  const Json document = parse_strictly(json, source);
+  const Json document = parse_strictly(json, source + ": the model configuration", nullptr);
   check_version(document, source);
   const auto fail = [&](const std::string& what) {
     throw Error(ErrorCode::bad_model, source + ": model configuration: " + what);

@@ -12,7 +12,6 @@
 namespace frcnn {
 namespace {
 
-constexpr const char* metadata_key = "frcnn";
 constexpr std::size_t most_problems =
     200;  // more than any published model has tensors; bounds a hostile file's message
 
@@ -162,24 +161,35 @@ void check_model(const ModelConfig& config, std::span<const StoredTensor> tensor
   throw Error(ErrorCode::bad_model, message);
 }
 
+std::vector<StoredTensor> model_tensors(const SafetensorsFile& file) {
+  std::vector<StoredTensor> tensors = file.tensors();
+  if (file.metadata().count(training_metadata_key))
+    std::erase_if(tensors, [](const StoredTensor& tensor) {
+      return tensor.name.rfind(training_tensor_prefix, 0) == 0;
+    });
+  return tensors;
+}
+
 std::shared_ptr<const Model> load_model(const std::string& path) {
   const auto file = SafetensorsFile::open(path);
-  const auto config_json = file->metadata().find(metadata_key);
+  const auto config_json = file->metadata().find(model_metadata_key);
   if (config_json == file->metadata().end())
     throw Error(ErrorCode::bad_model,
                 path +
                     ": these are tensors without a model configuration; make a model of them with "
                     "`frcnn convert SOURCE MODEL`");
   ModelConfig config = config_from_json(config_json->second, path);
-  check_model(config, file->tensors(), path);
+  const std::vector<StoredTensor> tensors = model_tensors(*file);
+  check_model(config, tensors, path);
   std::map<std::string, Weight> weights;
-  for (const StoredTensor& tensor : file->tensors()) weights.emplace(tensor.name, to_weight(file, tensor));
+  for (const StoredTensor& tensor : tensors)
+    weights.emplace(tensor.name, to_weight(file, *file->find(tensor.name)));
   return std::make_shared<const Model>(std::move(config), std::move(weights), path);
 }
 
 void save_model(const std::string& path, const ModelConfig& config, std::span<const StoredTensor> tensors) {
   check_model(config, tensors, path);
-  write_safetensors(path, tensors, {{"format", "frcnn"}, {metadata_key, config_to_json(config)}});
+  write_safetensors(path, tensors, {{"format", "frcnn"}, {model_metadata_key, config_to_json(config)}});
 }
 
 }  // namespace frcnn

@@ -11,10 +11,10 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "commands.h"
+#include "dataset_options.h"
 #include "detector/detector.h"
 #include "device_options.h"
 #include "frcnn/error.h"
@@ -41,11 +41,15 @@ constexpr const char* eval_help =
     "  frcnn eval zf.safetensors --data VOC2007 --set test --detections found.json --json scores.json\n"
     "  frcnn eval --from-detections found.json --data VOC2007 --set test --metric voc\n"
     "\n"
-    "A dataset is a directory with Annotations/, ImageSets/Main/ and JPEGImages/. A detection is right when its IoU\n"
-    "with an object of its class that no better one has found is above 0.5. `map` is computed from the exact scores\n"
-    "and boxes, `map_rounded` from what py-faster-rcnn's text files keep of them (0.001 and 0.1 pixels), which is\n"
+    "A dataset is a directory with Annotations/, ImageSets/Main/ and JPEGImages/. A detection is right when "
+    "its IoU\n"
+    "with an object of its class that no better one has found is above 0.5. `map` is computed from the exact "
+    "scores\n"
+    "and boxes, `map_rounded` from what py-faster-rcnn's text files keep of them (0.001 and 0.1 pixels), "
+    "which is\n"
     "what published numbers are. Proposal recall is the mean over IoU 0.50, 0.55 ... 0.95.\n"
-    "With --from-detections no image is read; a MODEL given as well only says which classes to score, and the\n"
+    "With --from-detections no image is read; a MODEL given as well only says which classes to score, and "
+    "the\n"
     "options for where it computes have nothing to act on.";
 
 using Boxes = std::vector<std::array<float, 4>>;
@@ -53,24 +57,16 @@ using Boxes = std::vector<std::array<float, 4>>;
 // Everything that is scored: one entry per image of the dataset, in its order.
 struct Found {
   std::vector<ImageDetections> images;
-  std::optional<std::vector<Boxes>> proposals;   // a file of detections has none
-  std::string device;                            // nor a device
+  std::optional<std::vector<Boxes>> proposals;  // a file of detections has none
+  std::string device;                           // nor a device
 };
 
 void write_text(const std::string& path, const std::string& text) {
   if (path == "-") {
-    std::fwrite(text.data(), 1, text.size(), stdout);   // main() checks stdout at the end
+    std::fwrite(text.data(), 1, text.size(), stdout);  // main() checks stdout at the end
     return;
   }
   write_atomically(path, [&](const auto& append) { append(text.data(), text.size()); });
-}
-
-std::string voc_directory(const std::string& data) {
-  constexpr std::string_view voc = "voc:", coco = "coco:";
-  if (data.rfind(coco, 0) == 0) {
-    throw Error(ErrorCode::unsupported, data + ": this version evaluates on VOC datasets only");
-  }
-  return data.rfind(voc, 0) == 0 ? data.substr(voc.size()) : data;
 }
 
 void report_remarks(const VocDataset& dataset) {
@@ -83,7 +79,8 @@ void report_remarks(const VocDataset& dataset) {
   }
 }
 
-Found detect_all(const EvalOptions& options, const std::shared_ptr<const Model>& model, const VocDataset& dataset) {
+Found detect_all(const EvalOptions& options, const std::shared_ptr<const Model>& model,
+                 const VocDataset& dataset) {
   const DetectorOptions on = detector_options(options.device);
   Detector detector(model, open_device(on), on);
   Found found;
@@ -97,15 +94,17 @@ Found detect_all(const EvalOptions& options, const std::shared_ptr<const Model>&
     progress.show(i, path);
     const Image image = read_image(path);
     const DetectResult result = detector.detect({image.bgr.data(), image.width, image.height}, request);
-    found.images.push_back(labelled(path, result, model->config.classes, -std::numeric_limits<float>::infinity()));
+    found.images.push_back(
+        labelled(path, result, model->config.classes, -std::numeric_limits<float>::infinity()));
     Boxes boxes;
     for (const Proposal& proposal : result.proposals) boxes.push_back(proposal.box);
     found.proposals->push_back(std::move(boxes));
   }
   progress.clear();
   if (!options.detections.empty()) {
-    write_text(options.detections, detections_to_json({options.model, detector.device().name(),
-                                                       std::string(name_of(detector.device().precision())), found.images}));
+    write_text(options.detections,
+               detections_to_json({options.model, detector.device().name(),
+                                   std::string(name_of(detector.device().precision())), found.images}));
   }
   return found;
 }
@@ -117,15 +116,16 @@ Found read_all(const EvalOptions& options, const VocDataset& dataset) {
   for (std::size_t i = 0; i < file.images.size(); ++i) {
     const std::string stem = std::filesystem::path(file.images[i].file).stem().string();
     if (!by_stem.emplace(stem, i).second) {
-      throw Error(ErrorCode::bad_file, fmt::format("{}: image {} occurs twice", options.from_detections, stem));
+      throw Error(ErrorCode::bad_file,
+                  fmt::format("{}: image {} occurs twice", options.from_detections, stem));
     }
   }
   Found found;
   for (const VocAnnotation& image : dataset.images) {
     const auto entry = by_stem.find(std::filesystem::path(image.id).filename().string());
     if (entry == by_stem.end()) {
-      throw Error(ErrorCode::bad_file, fmt::format("{}: no entry for image {} of set {}", options.from_detections,
-                                                   image.id, dataset.set));
+      throw Error(ErrorCode::bad_file, fmt::format("{}: no entry for image {} of set {}",
+                                                   options.from_detections, image.id, dataset.set));
     }
     found.images.push_back(std::move(file.images[entry->second]));
   }
@@ -143,8 +143,8 @@ std::vector<std::string> classes_to_score(const Model* model, const VocDataset& 
   if (!any && !present.empty()) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("{}: none of its classes ({}, ...) occurs in {}, whose objects are {}, ...",
-                            model->weights.source(), classes.empty() ? "none" : classes.front(), dataset.directory,
-                            present.front()));
+                            model->weights.source(), classes.empty() ? "none" : classes.front(),
+                            dataset.directory, present.front()));
   }
   return classes;
 }
@@ -156,10 +156,10 @@ nlohmann::ordered_json or_null(const std::optional<double>& value) {
 struct Report {
   VocScore score;
   std::optional<ProposalRecall> recall;
-  std::array<std::optional<ProposalRecall>, 3> recall_by_area;   // small, medium, large
+  std::array<std::optional<ProposalRecall>, 3> recall_by_area;  // small, medium, large
   std::size_t images = 0;
   double seconds = 0;
-  std::string device;              // empty if nothing was detected here
+  std::string device;  // empty if nothing was detected here
 };
 
 // COCO's and the release's bounds between small, medium and large.
@@ -191,7 +191,8 @@ std::string report_json(const EvalOptions& options, const Report& report) {
     for (std::size_t i = 0; i < ProposalRecall::thresholds.size(); ++i) {
       at[fmt::format("{:.2f}", ProposalRecall::thresholds[i])] = report.recall->recall[i];
     }
-    for (std::size_t i = 0; i < area_names.size(); ++i) by_area[area_names[i]] = average(report.recall_by_area[i]);
+    for (std::size_t i = 0; i < area_names.size(); ++i)
+      by_area[area_names[i]] = average(report.recall_by_area[i]);
     json["proposal_recall_at_iou"] = std::move(at);
     json["proposal_recall_by_area"] = std::move(by_area);
   }
@@ -207,20 +208,23 @@ void print_table(const EvalOptions& options, const VocDataset& dataset, const Re
   for (const VocClassScore& one : report.score.classes) width = std::max(width, one.name.size());
   const auto row = [&](const std::string& name, const std::string& ap, const std::string& rounded,
                        const std::string& objects, const std::string& found, const std::string& recall) {
-    fmt::print("{:<{}}  {:>7}  {:>7}  {:>8}  {:>10}  {:>10}\n", name, width, ap, rounded, objects, found, recall);
+    fmt::print("{:<{}}  {:>7}  {:>7}  {:>8}  {:>10}  {:>10}\n", name, width, ap, rounded, objects, found,
+               recall);
   };
   row("class", "AP", "rounded", "objects", "detections", "max recall");
   for (const VocClassScore& one : report.score.classes) {
-    row(one.name, cell(one.ap), cell(one.ap_rounded), fmt::to_string(one.positives), fmt::to_string(one.detections),
-        one.positives ? cell(one.max_recall) : "-");
+    row(one.name, cell(one.ap), cell(one.ap_rounded), fmt::to_string(one.positives),
+        fmt::to_string(one.detections), one.positives ? cell(one.max_recall) : "-");
   }
   fmt::print("{:<{}}  {:>7}  {:>7}\n", "mean", width, cell(report.score.map), cell(report.score.map_rounded));
   if (report.recall) {
-    fmt::print("\nproposal recall {:.4f} (IoU 0.50:0.95; {:.4f} at 0.50, {:.4f} at 0.70; small {}, medium {}, large {})\n",
-               report.recall->average, report.recall->recall[0], report.recall->recall[4],
-               cell(report.recall_by_area[0] ? std::optional(report.recall_by_area[0]->average) : std::nullopt),
-               cell(report.recall_by_area[1] ? std::optional(report.recall_by_area[1]->average) : std::nullopt),
-               cell(report.recall_by_area[2] ? std::optional(report.recall_by_area[2]->average) : std::nullopt));
+    fmt::print(
+        "\nproposal recall {:.4f} (IoU 0.50:0.95; {:.4f} at 0.50, {:.4f} at 0.70; small {}, medium {}, large "
+        "{})\n",
+        report.recall->average, report.recall->recall[0], report.recall->recall[4],
+        cell(report.recall_by_area[0] ? std::optional(report.recall_by_area[0]->average) : std::nullopt),
+        cell(report.recall_by_area[1] ? std::optional(report.recall_by_area[1]->average) : std::nullopt),
+        cell(report.recall_by_area[2] ? std::optional(report.recall_by_area[2]->average) : std::nullopt));
   }
   fmt::print("\n{:.1f} seconds{}\n", report.seconds, report.device.empty() ? "" : " on " + report.device);
 }
@@ -232,7 +236,8 @@ int evaluate(const EvalOptions& options) {
   std::shared_ptr<const Model> model;
   if (!options.model.empty()) model = load_model(options.model);
   const std::vector<std::string> classes = classes_to_score(model.get(), dataset);
-  const Found found = options.from_detections.empty() ? detect_all(options, model, dataset) : read_all(options, dataset);
+  const Found found =
+      options.from_detections.empty() ? detect_all(options, model, dataset) : read_all(options, dataset);
 
   std::vector<std::vector<NamedDetection>> detections(found.images.size());
   for (std::size_t i = 0; i < found.images.size(); ++i) {
@@ -262,24 +267,35 @@ int evaluate(const EvalOptions& options) {
 void add_eval(CLI::App& app, Action& action) {
   auto options = std::make_shared<EvalOptions>();
   CLI::App* command = app.add_subcommand("eval", "Measure a model's mean average precision on a dataset");
-  command->add_option("MODEL", options->model, "A model that `frcnn convert` wrote; not needed with --from-detections")
+  command
+      ->add_option("MODEL", options->model,
+                   "A model that `frcnn convert` wrote; not needed with --from-detections")
       ->type_name("");
   command->add_option("--data", options->data, "The dataset's directory, in the layout of PASCAL VOC")
       ->required()
       ->type_name("[voc:]DIR");
-  command->add_option("--set", options->set, "The image set: ImageSets/Main/NAME.txt")->required()->type_name("NAME");
-  command->add_option("--metric", options->metric, "voc07: 11 points, as for VOC2007; voc: area, as from VOC2010 on")
+  command->add_option("--set", options->set, "The image set: ImageSets/Main/NAME.txt")
+      ->required()
+      ->type_name("NAME");
+  command
+      ->add_option("--metric", options->metric,
+                   "voc07: 11 points, as for VOC2007; voc: area, as from VOC2010 on")
       ->check(CLI::IsMember({"voc07", "voc"}).description(""))
       ->type_name("NAME")
       ->capture_default_str();
   const std::string group = "What it writes and reads";
-  command->add_option("--json", options->json, "The scores as JSON; - is standard output, instead of the table")
+  command
+      ->add_option("--json", options->json, "The scores as JSON; - is standard output, instead of the table")
       ->type_name("FILE|-")
       ->group(group);
-  CLI::Option* out = command->add_option("--detections", options->detections, "Everything detected, as `detect --json` writes it")
+  CLI::Option* out = command
+                         ->add_option("--detections", options->detections,
+                                      "Everything detected, as `detect --json` writes it")
                          ->type_name("FILE")
                          ->group(group);
-  command->add_option("--from-detections", options->from_detections, "Score such a file instead of detecting; no image is read")
+  command
+      ->add_option("--from-detections", options->from_detections,
+                   "Score such a file instead of detecting; no image is read")
       ->type_name("FILE")
       ->excludes(out)
       ->group(group);

@@ -19,6 +19,8 @@ constexpr const char* examples =
     "  frcnn run zf.safetensors blob.safetensors ours.safetensors\n"
     "  frcnn diff reference.safetensors ours.safetensors\n"
     "  frcnn eval zf.safetensors --data VOC2007 --set test\n"
+    "  frcnn train --preset small-data --init zf.safetensors --data cells --train-set train --val-set val "
+    "--out run\n"
     "\n"
     "`frcnn COMMAND --help` explains a command. Exit codes: 0 done, 1 bad input, 2 wrong usage.";
 
@@ -43,8 +45,9 @@ int finish(int code) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Faster R-CNN: detects objects in images, and converts, compares and evaluates detectors.",
-               "frcnn");
+  CLI::App app(
+      "Faster R-CNN: detects objects in images, and trains, converts, compares and evaluates detectors.",
+      "frcnn");
   app.set_version_flag("--version", std::string("frcnn ") + FRCNN_VERSION + " (" + FRCNN_COMMIT + ")",
                        "Print the version and the commit it was built from");
   app.require_subcommand(0, 1);  // its absence is told below, after unknown options were
@@ -59,6 +62,8 @@ int main(int argc, char** argv) {
   frcnn::add_export(app, action);
   frcnn::add_inspect(app, action);
   frcnn::add_eval(app, action);
+  frcnn::add_train(app, action);
+  frcnn::add_data(app, action);
   frcnn::add_bench(app, action);
   frcnn::add_doctor(app, action);
 

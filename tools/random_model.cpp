@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "frcnn/error.h"
+#include "model_io/class_list.h"
 #include "model_io/convert/implied.h"
 #include "model_io/convert/weights_out.h"
 

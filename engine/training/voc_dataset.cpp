@@ -16,7 +16,7 @@
 namespace frcnn {
 namespace {
 
-constexpr std::size_t max_text_bytes = std::size_t{16} << 20;   // of one annotation or image set
+constexpr std::size_t max_text_bytes = std::size_t{16} << 20;  // of one annotation or image set
 
 std::string_view trimmed(std::string_view text) {
   constexpr std::string_view space = " \t\r\n";
@@ -26,7 +26,8 @@ std::string_view trimmed(std::string_view text) {
 }
 
 int line_at(std::string_view text, std::ptrdiff_t offset) {
-  const auto end = text.begin() + std::clamp<std::ptrdiff_t>(offset, 0, static_cast<std::ptrdiff_t>(text.size()));
+  const auto end =
+      text.begin() + std::clamp<std::ptrdiff_t>(offset, 0, static_cast<std::ptrdiff_t>(text.size()));
   return 1 + static_cast<int>(std::count(text.begin(), end, '\n'));
 }
 
@@ -68,7 +69,8 @@ class Reader {
     const pugi::xml_node node = size.child(name);
     if (!node) return 0;
     const double value = number(node);
-    if (value < 0 || value != std::floor(value)) fail(line(node), fmt::format("<{}> is {}, expected a whole number", name, value));
+    if (value < 0 || value != std::floor(value))
+      fail(line(node), fmt::format("<{}> is {}, expected a whole number", name, value));
     return static_cast<int>(value);
   }
 
@@ -77,7 +79,8 @@ class Reader {
     object.line = line(node);
     object.name = trimmed(child(node, "name").child_value());
     if (object.name.empty()) fail(object.line, "an <object> with an empty <name>");
-    if (const pugi::xml_node difficult = node.child("difficult"); difficult && !trimmed(difficult.child_value()).empty()) {
+    if (const pugi::xml_node difficult = node.child("difficult");
+        difficult && !trimmed(difficult.child_value()).empty()) {
       object.difficult = number(difficult) != 0;
     }
     const pugi::xml_node box = child(node, "bndbox");
@@ -91,12 +94,18 @@ class Reader {
   const std::string& path_;
 };
 
-void remark_on(const VocAnnotation& image, const VocObject& object, const Reader& reader, std::vector<std::string>& remarks) {
+void remark_on(const VocAnnotation& image, const VocObject& object, const Reader& reader,
+               std::vector<std::string>& remarks) {
   const auto& [x1, y1, x2, y2] = object.box;
   const char* what = nullptr;
-  if (x2 < x1 || y2 < y1) what = "is inverted";
-  else if (x1 < 1 || y1 < 1 || (image.width > 0 && x2 > image.width) || (image.height > 0 && y2 > image.height)) what = "leaves its image";
-  if (what) remarks.push_back(fmt::format("{}: box {},{},{},{} of {} {}", reader.place(object.line), x1, y1, x2, y2, object.name, what));
+  if (x2 < x1 || y2 < y1)
+    what = "is inverted";
+  else if (x1 < 1 || y1 < 1 || (image.width > 0 && x2 > image.width) ||
+           (image.height > 0 && y2 > image.height))
+    what = "leaves its image";
+  if (what)
+    remarks.push_back(fmt::format("{}: box {},{},{},{} of {} {}", reader.place(object.line), x1, y1, x2, y2,
+                                  object.name, what));
 }
 
 std::vector<std::string> read_image_set(const std::string& path) {
@@ -108,7 +117,7 @@ std::vector<std::string> read_image_set(const std::string& path) {
     const std::size_t end = std::min(rest.find('\n'), rest.size());
     std::string_view id = trimmed(rest.substr(0, end));
     rest.remove_prefix(std::min(end + 1, rest.size()));
-    id = id.substr(0, id.find_first_of(" \t"));                  // class image sets add a label: "000012  1"
+    id = id.substr(0, id.find_first_of(" \t"));  // class image sets add a label: "000012  1"
     if (id.empty()) continue;
     if (!seen.insert(id).second) {
       throw Error(ErrorCode::bad_file, fmt::format("{}:{}: image {} is listed twice", path, line, id));
@@ -121,12 +130,15 @@ std::vector<std::string> read_image_set(const std::string& path) {
 
 }  // namespace
 
-VocAnnotation parse_voc_annotation(std::string_view xml, const std::string& path, std::vector<std::string>* remarks) {
+VocAnnotation parse_voc_annotation(std::string_view xml, const std::string& path,
+                                   std::vector<std::string>* remarks) {
   const Reader reader(xml, path);
   pugi::xml_document document;
-  // pugixml neither recurses while parsing nor expands entities of a document's own, so size alone bounds the work.
+  // pugixml neither recurses while parsing nor expands entities of a document's own, so size alone bounds the
+  // work.
   const pugi::xml_parse_result parsed = document.load_buffer(xml.data(), xml.size());
-  if (!parsed) reader.fail(line_at(xml, parsed.offset), fmt::format("not well-formed XML: {}", parsed.description()));
+  if (!parsed)
+    reader.fail(line_at(xml, parsed.offset), fmt::format("not well-formed XML: {}", parsed.description()));
   const pugi::xml_node root = document.child("annotation");
   if (!root) reader.fail(1, "no <annotation> in this file");
   VocAnnotation image;
@@ -144,14 +156,16 @@ VocAnnotation parse_voc_annotation(std::string_view xml, const std::string& path
 VocDataset read_voc_dataset(const std::string& directory, const std::string& set) {
   const std::filesystem::path root(directory);
   if (!std::filesystem::is_directory(root / "Annotations")) {
-    throw Error(ErrorCode::io, fmt::format("{}: not a VOC dataset: there is no folder Annotations in it", directory));
+    throw Error(ErrorCode::io,
+                fmt::format("{}: not a VOC dataset: there is no folder Annotations in it", directory));
   }
   VocDataset dataset;
   dataset.directory = directory;
   dataset.set = set;
   for (const std::string& id : read_image_set((root / "ImageSets" / "Main" / (set + ".txt")).string())) {
     const std::string path = (root / "Annotations" / (id + ".xml")).string();
-    dataset.images.push_back(parse_voc_annotation(read_whole_file(path, max_text_bytes), path, &dataset.remarks));
+    dataset.images.push_back(
+        parse_voc_annotation(read_whole_file(path, max_text_bytes), path, &dataset.remarks));
     dataset.images.back().id = id;
   }
   return dataset;
@@ -163,7 +177,8 @@ std::string voc_image_path(const std::string& directory, const std::string& id) 
     const std::filesystem::path path = folder / (id + extension);
     if (std::filesystem::is_regular_file(path)) return path.string();
   }
-  throw Error(ErrorCode::io, fmt::format("{}: no image of this name (.jpg, .jpeg, .png or .bmp)", (folder / id).string()));
+  throw Error(ErrorCode::io,
+              fmt::format("{}: no image of this name (.jpg, .jpeg, .png or .bmp)", (folder / id).string()));
 }
 
 std::vector<std::string> object_names(const VocDataset& dataset) {

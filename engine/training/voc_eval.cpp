@@ -25,12 +25,13 @@ double iou_of(const Box& a, const Box& b) {
 
 enum class Verdict : std::uint8_t { right, wrong, ignored };
 
-Verdict judge(const VocDetection& detection, const VocTruth& truth, std::vector<bool>& taken, double iou_threshold) {
+Verdict judge(const VocDetection& detection, const VocTruth& truth, std::vector<bool>& taken,
+              double iou_threshold) {
   double best = -std::numeric_limits<double>::infinity();
   std::size_t object = 0;
   for (std::size_t i = 0; i < truth.boxes.size(); ++i) {
     const double iou = iou_of(truth.boxes[i], detection.box);
-    if (iou > best) {                          // the first of equals, and never a NaN of a degenerate box
+    if (iou > best) {  // the first of equals, and never a NaN of a degenerate box
       best = iou;
       object = i;
     }
@@ -45,7 +46,7 @@ Verdict judge(const VocDetection& detection, const VocTruth& truth, std::vector<
 double eleven_point(const VocCurve& curve) {
   double sum = 0;
   for (int i = 0; i <= 10; ++i) {
-    const double least_recall = i * 0.1;       // 0.30000000000000004 and the like: a recall of just 0.3 misses it
+    const double least_recall = i * 0.1;  // 0.30000000000000004 and the like: a recall of just 0.3 misses it
     double best = 0;
     for (std::size_t k = 0; k < curve.recall.size(); ++k) {
       if (curve.recall[k] >= least_recall) best = std::max(best, curve.precision[k]);
@@ -57,7 +58,7 @@ double eleven_point(const VocCurve& curve) {
 
 // The area under the precision made monotone from the right.
 double envelope_area(const VocCurve& curve) {
-  double area = 0, precision = 0, right = 1;   // of the step being looked at
+  double area = 0, precision = 0, right = 1;  // of the step being looked at
   for (std::size_t k = curve.recall.size(); k-- > 0;) {
     area += (right - curve.recall[k]) * precision;
     precision = std::max(precision, curve.precision[k]);
@@ -67,7 +68,7 @@ double envelope_area(const VocCurve& curve) {
 }
 
 double rounded(double value, const char* format) {
-  char text[400];                              // a double in %.1f has at most 311 characters
+  char text[400];  // a double in %.1f has at most 311 characters
   std::snprintf(text, sizeof text, format, value);
   return std::strtod(text, nullptr);
 }
@@ -84,7 +85,8 @@ std::vector<VocTruth> truth_of(const VocDataset& dataset, const std::string& nam
   return truth;
 }
 
-std::optional<double> mean(const std::vector<VocClassScore>& classes, std::optional<double> VocClassScore::*ap) {
+std::optional<double> mean(const std::vector<VocClassScore>& classes,
+                           std::optional<double> VocClassScore::*ap) {
   double sum = 0;
   int count = 0;
   for (const VocClassScore& score : classes) {
@@ -118,7 +120,7 @@ void append_coverage(const std::vector<Box>& objects, std::span<const std::array
         best_proposal = p;
       }
     }
-    if (best < 0) {                            // fewer proposals than objects: the rest is not covered at all
+    if (best < 0) {  // fewer proposals than objects: the rest is not covered at all
       coverage.insert(coverage.end(), columns - round, 0.0);
       return;
     }
@@ -129,7 +131,8 @@ void append_coverage(const std::vector<Box>& objects, std::span<const std::array
 
 }  // namespace
 
-VocCurve voc_curve(std::span<const VocTruth> truth, std::span<const VocDetection> detections, double iou_threshold) {
+VocCurve voc_curve(std::span<const VocTruth> truth, std::span<const VocDetection> detections,
+                   double iou_threshold) {
   VocCurve curve;
   std::vector<std::vector<bool>> taken(truth.size());
   for (std::size_t i = 0; i < truth.size(); ++i) {
@@ -144,13 +147,18 @@ VocCurve voc_curve(std::span<const VocTruth> truth, std::span<const VocDetection
   for (const std::size_t index : order) {
     const VocDetection& detection = detections[index];
     if (detection.image >= truth.size()) {
-      throw Error(ErrorCode::invalid_argument,
-                  fmt::format("a detection in image {}, but there are {} images", detection.image, truth.size()));
+      throw Error(ErrorCode::invalid_argument, fmt::format("a detection in image {}, but there are {} images",
+                                                           detection.image, truth.size()));
     }
     switch (judge(detection, truth[detection.image], taken[detection.image], iou_threshold)) {
-      case Verdict::right: ++right; break;
-      case Verdict::wrong: ++wrong; break;
-      case Verdict::ignored: break;
+      case Verdict::right:
+        ++right;
+        break;
+      case Verdict::wrong:
+        ++wrong;
+        break;
+      case Verdict::ignored:
+        break;
     }
     curve.recall.push_back(curve.positives ? right / static_cast<double>(curve.positives) : 0.0);
     curve.precision.push_back(right / std::max(right + wrong, std::numeric_limits<double>::epsilon()));
@@ -170,9 +178,11 @@ VocDetection rounded_as_text(const VocDetection& detection) {
 }
 
 VocScore voc_score(const VocDataset& dataset, std::span<const std::string> classes,
-                   std::span<const std::vector<NamedDetection>> detections, VocMetric metric, double iou_threshold) {
+                   std::span<const std::vector<NamedDetection>> detections, VocMetric metric,
+                   double iou_threshold) {
   if (detections.size() != dataset.images.size()) {
-    throw Error(ErrorCode::invalid_argument, fmt::format("detections of {} images for a dataset of {}", detections.size(), dataset.images.size()));
+    throw Error(ErrorCode::invalid_argument, fmt::format("detections of {} images for a dataset of {}",
+                                                         detections.size(), dataset.images.size()));
   }
   VocScore score;
   for (const std::string& name : classes) {
@@ -205,7 +215,8 @@ std::optional<ProposalRecall> proposal_recall(const VocDataset& dataset,
                                               std::span<const std::vector<std::array<float, 4>>> proposals,
                                               AreaRange range) {
   if (proposals.size() != dataset.images.size()) {
-    throw Error(ErrorCode::invalid_argument, fmt::format("proposals of {} images for a dataset of {}", proposals.size(), dataset.images.size()));
+    throw Error(ErrorCode::invalid_argument, fmt::format("proposals of {} images for a dataset of {}",
+                                                         proposals.size(), dataset.images.size()));
   }
   std::vector<double> coverage;
   for (std::size_t i = 0; i < proposals.size(); ++i) {
@@ -221,10 +232,12 @@ std::optional<ProposalRecall> proposal_recall(const VocDataset& dataset,
   ProposalRecall result;
   result.objects = static_cast<std::int64_t>(coverage.size());
   for (std::size_t t = 0; t < result.recall.size(); ++t) {
-    const auto found = std::count_if(coverage.begin(), coverage.end(), [&](double iou) { return iou >= ProposalRecall::thresholds[t]; });
+    const auto found = std::count_if(coverage.begin(), coverage.end(),
+                                     [&](double iou) { return iou >= ProposalRecall::thresholds[t]; });
     result.recall[t] = static_cast<double>(found) / static_cast<double>(coverage.size());
   }
-  result.average = std::accumulate(result.recall.begin(), result.recall.end(), 0.0) / static_cast<double>(result.recall.size());
+  result.average = std::accumulate(result.recall.begin(), result.recall.end(), 0.0) /
+                   static_cast<double>(result.recall.size());
   return result;
 }
 

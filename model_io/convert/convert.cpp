@@ -10,8 +10,8 @@
 #include <set>
 
 #include "frcnn/error.h"
+#include "model_io/class_list.h"
 #include "model_io/convert/caffe_net.h"
-#include "model_io/convert/class_list.h"
 #include "model_io/convert/fold.h"
 #include "model_io/convert/implied.h"
 #include "model_io/convert/jwyang.h"

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <array>
+#include <numeric>
+
+#include "model_io/class_list.h"
 
 namespace frcnn {
 namespace {
@@ -16,32 +18,6 @@ const Dims* weight(const TensorShapes& shapes, const std::string& layer) {
 
 bool is_kernel(const Dims* dims, std::int64_t size) {
   return dims && dims->size() == 4 && (*dims)[2] == size && (*dims)[3] == size;
-}
-
-BackboneLayer conv(const std::string& name, int stride, int pad) {
-  BackboneLayer layer;
-  layer.kind = BackboneLayer::Kind::conv;
-  layer.name = name;
-  layer.stride = stride;
-  layer.pad = pad;
-  return layer;
-}
-
-BackboneLayer pool(const std::string& name, int kernel, int stride, int pad) {
-  BackboneLayer layer;
-  layer.kind = BackboneLayer::Kind::max_pool;
-  layer.name = name;
-  layer.pool = MaxPool{kernel, stride, pad, Rounding::ceil};
-  return layer;
-}
-
-// SPEC section 2: within channel, 3x3, alpha 5e-5, beta 0.75.
-BackboneLayer zf_normalisation(const std::string& name) {
-  BackboneLayer layer;
-  layer.kind = BackboneLayer::Kind::lrn;
-  layer.name = name;
-  layer.lrn = Lrn{LrnRegion::within_channel, 3, 5e-5f, 0.75f, 1.0f};
-  return layer;
 }
 
 // Convolutions of each group, by the names conv<group>_<number>; empty if a kernel is not 3x3.
@@ -62,19 +38,12 @@ std::optional<ImpliedTopology> vgg(const TensorShapes& shapes) {
   const std::vector<int> groups = vgg_groups(shapes);
   if (groups.size() < 2) return std::nullopt;
   ImpliedTopology topology;
-  int convolutions = 0;
-  for (std::size_t g = 0; g < groups.size(); ++g) {
-    for (int i = 1; i <= groups[g]; ++i)
-      topology.backbone.push_back(conv(fmt::format("conv{}_{}", g + 1, i), 1, 1));
-    if (g + 1 < groups.size()) topology.backbone.push_back(pool(fmt::format("pool{}", g + 1), 2, 2, 0));
-    convolutions += groups[g];
-  }
+  topology.backbone = vgg_backbone(groups);
+  const int convolutions = std::accumulate(groups.begin(), groups.end(), 0);
   topology.name = fmt::format("VGG-{}", convolutions + 3);  // counted with its three fully connected layers
   topology.roi_pool = fmt::format("pool{}", groups.size());
   return topology;
 }
-
-constexpr std::array<std::int64_t, 5> zf_kernels{7, 5, 3, 3, 3};
 
 std::optional<Dims> five_widths(const TensorShapes& shapes) {
   Dims widths;
@@ -96,31 +65,11 @@ std::optional<ImpliedTopology> zf(const TensorShapes& shapes) {
   if (!widths || *widths == Dims{96, 256, 512, 512, 512}) return std::nullopt;
   ImpliedTopology topology;
   topology.name = "ZF";
-  topology.backbone = {conv("conv1", 2, 3), zf_normalisation("norm1"), pool("pool1", 3, 2, 1),
-                       conv("conv2", 2, 2), zf_normalisation("norm2"), pool("pool2", 3, 2, 1),
-                       conv("conv3", 1, 1), conv("conv4", 1, 1),       conv("conv5", 1, 1)};
+  topology.backbone = zf_backbone();
   topology.roi_pool = "roi_pool_conv5";
   topology.pooled = 6;
   topology.dropout_test_scale = 0.5;
   return topology;
-}
-
-// The published backbones: name, widths of the convolutions in order, columns of fc6.
-struct PublishedBackbone {
-  const char* name;
-  std::vector<int> groups;  // empty: ZF
-  Dims widths;              // of the groups, or of ZF's five
-  std::int64_t rpn, pooled;
-};
-const std::vector<PublishedBackbone>& backbones() {
-  static const std::vector<PublishedBackbone> all{
-      {"VGG-11", {1, 1, 2, 2, 2}, {64, 128, 256, 512, 512}, 512, 49},
-      {"VGG-13", {2, 2, 2, 2, 2}, {64, 128, 256, 512, 512}, 512, 49},
-      {"VGG-16", {2, 2, 3, 3, 3}, {64, 128, 256, 512, 512}, 512, 49},
-      {"VGG-19", {2, 2, 4, 4, 4}, {64, 128, 256, 512, 512}, 512, 49},
-      {"ZF", {}, {96, 256, 384, 384, 256}, 256, 36},
-  };
-  return all;
 }
 
 bool has_backbone(const TensorShapes& shapes, const PublishedBackbone& published) {
@@ -151,8 +100,8 @@ bool has_head(const TensorShapes& shapes, const PublishedBackbone& b, std::int64
   return (has_shape(shapes, "rpn_conv/3x3", window) || has_shape(shapes, "rpn_conv1", window)) &&
          has_shape(shapes, "rpn_cls_score", {2 * anchors, b.rpn, 1, 1}) &&
          has_shape(shapes, "rpn_bbox_pred", {4 * anchors, b.rpn, 1, 1}) &&
-         has_shape(shapes, "fc6", {4096, last * b.pooled}) && has_shape(shapes, "fc7", {4096, 4096}) &&
-         has_shape(shapes, "cls_score", {classes, 4096}) &&
+         has_shape(shapes, "fc6", {4096, last * b.pooled * b.pooled}) &&
+         has_shape(shapes, "fc7", {4096, 4096}) && has_shape(shapes, "cls_score", {classes, 4096}) &&
          (has_shape(shapes, "bbox_pred", {4 * classes, 4096}) || has_shape(shapes, "bbox_pred", {4, 4096}));
 }
 
@@ -167,7 +116,7 @@ std::optional<ImpliedTopology> topology_of(const TensorShapes& shapes, Rounding 
 }
 
 std::optional<PublishedModel> published_model(const TensorShapes& shapes) {
-  for (const PublishedBackbone& b : backbones()) {
+  for (const PublishedBackbone& b : published_backbones()) {
     if (!has_backbone(shapes, b)) continue;
     const std::string name = b.name;
     // The release has VGG-16 and ZF detectors for PASCAL VOC, and VGG-16 for COCO with four scales.
@@ -177,119 +126,11 @@ std::optional<PublishedModel> published_model(const TensorShapes& shapes) {
       return PublishedModel{name + " of COCO", {4, 8, 16, 32}, {0.5, 1, 2}, coco_classes()};
     const bool detector = weight(shapes, "rpn_cls_score") || weight(shapes, "cls_score");
     const bool head_fits =
-        !weight(shapes, "fc6") || (has_shape(shapes, "fc6", {4096, b.widths.back() * b.pooled}) &&
+        !weight(shapes, "fc6") || (has_shape(shapes, "fc6", {4096, b.widths.back() * b.pooled * b.pooled}) &&
                                    has_shape(shapes, "fc7", {4096, 4096}));
     if (!detector && head_fits) return PublishedModel{name + " of ImageNet", {}, {}, {}};
   }
   return std::nullopt;
-}
-
-std::vector<std::string> voc_classes() {
-  return {"__background__",
-          "aeroplane",
-          "bicycle",
-          "bird",
-          "boat",
-          "bottle",
-          "bus",
-          "car",
-          "cat",
-          "chair",
-          "cow",
-          "diningtable",
-          "dog",
-          "horse",
-          "motorbike",
-          "person",
-          "pottedplant",
-          "sheep",
-          "sofa",
-          "train",
-          "tvmonitor"};
-}
-
-std::vector<std::string> coco_classes() {
-  return {"__background__",
-          "person",
-          "bicycle",
-          "car",
-          "motorcycle",
-          "airplane",
-          "bus",
-          "train",
-          "truck",
-          "boat",
-          "traffic light",
-          "fire hydrant",
-          "stop sign",
-          "parking meter",
-          "bench",
-          "bird",
-          "cat",
-          "dog",
-          "horse",
-          "sheep",
-          "cow",
-          "elephant",
-          "bear",
-          "zebra",
-          "giraffe",
-          "backpack",
-          "umbrella",
-          "handbag",
-          "tie",
-          "suitcase",
-          "frisbee",
-          "skis",
-          "snowboard",
-          "sports ball",
-          "kite",
-          "baseball bat",
-          "baseball glove",
-          "skateboard",
-          "surfboard",
-          "tennis racket",
-          "bottle",
-          "wine glass",
-          "cup",
-          "fork",
-          "knife",
-          "spoon",
-          "bowl",
-          "banana",
-          "apple",
-          "sandwich",
-          "orange",
-          "broccoli",
-          "carrot",
-          "hot dog",
-          "pizza",
-          "donut",
-          "cake",
-          "chair",
-          "couch",
-          "potted plant",
-          "bed",
-          "dining table",
-          "toilet",
-          "tv",
-          "laptop",
-          "mouse",
-          "remote",
-          "keyboard",
-          "cell phone",
-          "microwave",
-          "oven",
-          "toaster",
-          "sink",
-          "refrigerator",
-          "book",
-          "clock",
-          "vase",
-          "scissors",
-          "teddy bear",
-          "hair drier",
-          "toothbrush"};
 }
 
 }  // namespace frcnn

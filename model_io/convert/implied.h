@@ -1,5 +1,4 @@
-// What the names and shapes of a model's tensors say where nothing else does, and the class lists of the
-// published data sets.
+// What the names and shapes of a model's tensors say where nothing else does.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "detector/config.h"
+#include "detector/published.h"
 
 namespace frcnn {
 
@@ -34,8 +33,5 @@ struct PublishedModel {
   std::vector<std::string> classes;                  // with the background; empty for a backbone
 };
 std::optional<PublishedModel> published_model(const TensorShapes& shapes);
-
-std::vector<std::string> voc_classes();   // 21, the background first
-std::vector<std::string> coco_classes();  // 81, the background first
 
 }  // namespace frcnn

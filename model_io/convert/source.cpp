@@ -88,7 +88,7 @@ void take_safetensors(Source& source, const std::shared_ptr<const MappedFile>& m
   const auto ours = file->metadata().find("frcnn");
   source.format = ours == file->metadata().end() ? "safetensors" : "frcnn model";
   if (ours != file->metadata().end()) source.config = config_from_json(ours->second, source.path);
-  for (const StoredTensor& stored : file->tensors()) {
+  for (const StoredTensor& stored : model_tensors(*file)) {
     if (stored.dtype != DType::f32 && stored.dtype != DType::f16 && stored.dtype != DType::bf16 &&
         stored.dtype != DType::f64)
       throw Error(ErrorCode::bad_model,

@@ -13,7 +13,8 @@ using tool::run;
 
 namespace {
 
-const std::vector<std::string> commands{"detect", "run", "diff", "convert", "export", "inspect", "eval", "bench", "doctor"};
+const std::vector<std::string> commands{"detect", "run",   "diff", "convert", "export", "inspect",
+                                        "eval",   "train", "data", "bench",   "doctor"};
 
 bool starts_with(const std::string& text, const std::string& start) { return text.rfind(start, 0) == 0; }
 bool contains(const std::string& text, const std::string& part) {
@@ -134,19 +135,21 @@ TEST_CASE("bf16 where the processor has none is an error, and auto then means fp
   tiny::save(dir / "m.safetensors");
   const std::string picture = std::string(FRCNN_SOURCE_DIR) + "/weights/images/BloodImage_00007.jpg";
   const auto precision_of = [&](const char* asked) {
-    const auto result = run({"detect", dir / "m.safetensors", picture, "--device", "cpu", "--precision", asked,
-                             "--json", dir / "out.json"});
+    const auto result = run({"detect", dir / "m.safetensors", picture, "--device", "cpu", "--precision",
+                             asked, "--json", dir / "out.json"});
     INFO(result.err);
     CHECK(result.code == 0);
     return read_detections(dir / "out.json").precision;
   };
   setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE", 1);
-  const auto refused = run({"detect", dir / "m.safetensors", picture, "--precision", "bf16", "--device", "cpu"});
+  const auto refused =
+      run({"detect", dir / "m.safetensors", picture, "--precision", "bf16", "--device", "cpu"});
   CHECK(precision_of("auto") == "fp32");
   unsetenv("ONEDNN_MAX_CPU_ISA");
   CHECK(refused.code == 1);
-  CHECK(refused.err == "frcnn: error: precision bf16: this processor multiplies no bf16 (that takes AVX-512 BF16 or "
-                       "AMX); use fp32\n");
+  CHECK(refused.err ==
+        "frcnn: error: precision bf16: this processor multiplies no bf16 (that takes AVX-512 BF16 or "
+        "AMX); use fp32\n");
   CHECK(precision_of("fp32") == "fp32");
   if (!cpu::multiplies_bf16()) {
     WARN("SKIPPED: this processor multiplies no bf16");

@@ -6,6 +6,7 @@
 #include "caffe_wire.h"
 #include "catch.h"
 #include "graph/dtype.h"
+#include "model_io/class_list.h"
 #include "model_io/convert/convert.h"
 #include "model_io/convert/implied.h"
 #include "model_io/model_file.h"

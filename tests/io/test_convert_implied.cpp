@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "catch.h"
+#include "model_io/class_list.h"
 #include "model_io/convert/implied.h"
 
 using namespace frcnn;

@@ -156,8 +156,8 @@ std::size_t check_guarded(const simt::FakeMachine& machine, const Case& test_cas
   const auto side = [&](int n) { return static_cast<float>(std::nearbyint(n * scale)); };
   const std::array<float, 3> im_info{side(image.height), side(image.width), static_cast<float>(scale)};
   const std::array<float, 2> size{static_cast<float>(image.height), static_cast<float>(image.width)};
-  const auto run = [&](Executable::Memory memory) {
-    Executable executable(graph, {}, test_case.model->weights, *device, nullptr, 0, memory);
+  const auto run = [&](ProgramMemory memory) {
+    Executable executable(graph, {}, test_case.model->weights, *device, {memory});
     executable.set("image", image.data, test_case.image.bgr.size());
     executable.set("im_info", im_info.data(), sizeof im_info);
     executable.set("image_size", size.data(), sizeof size);
@@ -169,8 +169,8 @@ std::size_t check_guarded(const simt::FakeMachine& machine, const Case& test_cas
     executable.get("detections", detections.data(), detections.size() * sizeof(float));
     return detections;
   };
-  const std::vector<float> in_arena = run(Executable::Memory::arena);
-  CHECK(in_arena == run(Executable::Memory::guarded));
+  const std::vector<float> in_arena = run(ProgramMemory::arena);
+  CHECK(in_arena == run(ProgramMemory::guarded));
   CHECK(machine.violation() == "");
   return in_arena.size() / 6;
 }

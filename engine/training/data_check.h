@@ -1,0 +1,89 @@
+// What is wrong with a VOC data set, and repairing what can be repaired without guessing.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "detector/config.h"
+
+namespace frcnn {
+
+enum class Defect : std::uint8_t {
+  malformed,      // an annotation that cannot be read
+  no_annotation,  // an image set names an image that has none
+  no_image,
+  broken_image,      // cannot be decoded
+  wrong_size,        // the annotation states another size than the image has     (repaired)
+  counts_from_zero,  // boxes of the whole set count from 0, VOC's count from 1   (repaired)
+  inverted,          // a corner beyond its opposite                              (swapped)
+  zero_size,         // one pixel or less in some direction                       (removed)
+  out_of_frame,   // beyond the image's border                                 (cut off; removed where nothing
+                  // stays)
+  duplicate,      // the same box of the same class twice                      (removed)
+  contradiction,  // one box with two classes
+  unknown_class,  // not in the given list
+  same_pixels,    // two images with equal content
+  shared_image,   // in two image sets of which neither holds the other
+};
+const char* name_of(Defect defect);  // "zero-size"
+bool is_repairable(Defect defect);
+
+struct DataFinding {
+  Defect defect;
+  std::string file;
+  int line = 0;  // 0: of the whole file
+  std::string what;
+  std::string message() const;  // "FILE:LINE: what"
+};
+
+struct Quantiles {  // smallest, 5, 25, 50, 75, 95 percent, largest
+  static constexpr std::array<double, 7> points{0, 0.05, 0.25, 0.5, 0.75, 0.95, 1};
+  std::array<double, 7> value{};
+};
+
+struct DataReport {
+  std::vector<DataFinding> findings;  // in the order of the files
+  std::int64_t images = 0, objects = 0, difficult = 0, without_objects = 0;
+  std::map<std::string, std::int64_t> classes;  // objects of each
+  std::map<std::string, std::int64_t> sets;     // images of each
+  std::int64_t touching_zero = 0,
+               touching_size = 0;  // boxes with a side at 0, and at the image's width or height
+  // Boxes as the network sees them, in its pixels.
+  Quantiles width, height, root_area, aspect;  // aspect: height / width
+  // The IoU of each box with the anchor shape that fits it best, laid centre on centre: what no position can
+  // exceed.
+  Quantiles anchor_iou;
+  double reaches_positive = 0, below_negative = 0;  // fractions of boxes with that IoU >= 0.7, < 0.3
+};
+
+struct DataCheckOptions {
+  std::string set;                   // only its images, sets joined with '+'; empty: every annotation
+  std::vector<std::string> classes;  // allowed, background first; empty: all
+  ModelConfig model;                 // scale rule and anchors to compare with
+  std::function<void(std::size_t done, std::size_t total)> progress;
+};
+
+// Reads every annotation and decodes every image. Throws Error(io) where there is no data set, and
+// Error(bad_file) for an image set that cannot be read.
+DataReport check_data(const std::string& directory, const DataCheckOptions& options);
+
+struct DataRepair {
+  std::string file, original;        // what was mended, and where its first state lies
+  std::vector<std::string> changes;  // "LINE: what was done"
+};
+
+// Repairs every annotation that has a repairable finding: the new file appears whole under the old name, the
+// original beside it as NAME.xml.orig (an older one there is kept). Layout and everything else in the file
+// stay. Throws Error(io).
+std::vector<DataRepair> repair_data(const DataReport& report);
+
+// The repaired text of one annotation, or the same text where nothing is to be done. The image's true size,
+// 0x0 where it is not known; `shift` is added to every coordinate first.
+std::string repaired_annotation(const std::string& xml, int width, int height, double shift,
+                                std::vector<std::string>& changes);
+
+}  // namespace frcnn

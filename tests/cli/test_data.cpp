@@ -1,0 +1,59 @@
+// `frcnn data check` as its users meet it.
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "train_run.h"
+
+using namespace frcnn;
+using namespace frcnn::train_run;
+
+TEST_CASE("data check: a clean set, a bad one, and its repair") {
+  voc_folder::VocFolder data;
+  voc_folder::fill(data, 5);
+  const auto clean = tool::run({"data", "check", data.path()});
+  INFO(clean.err);
+  CHECK(clean.code == 0);
+  CHECK(clean.err.empty());
+  CHECK(has(clean.out, "5 images, 10 objects"));
+  CHECK(has(clean.out, "sqrt(area)"));
+  CHECK(has(clean.out, "they count from 1"));
+  CHECK(has(clean.out, "\n0 found"));
+
+  data.add("bad", 40, 30, {{"cat", {9, 9, 3, 3}}, {"dog", {5, 5, 5, 5}}});
+  const auto bad = tool::run({"data", "check", "voc:" + data.path(), "--preset", "bccd"});
+  CHECK(bad.code == 1);
+  CHECK(has(bad.out, "inverted (1, --fix repairs)"));
+  CHECK(has(bad.out, data.annotation("bad") + ":7: box 9,9,3,3 of cat is inverted"));
+  CHECK(has(bad.out, "2 found"));
+  const auto json = tool::run({"data", "check", data.path(), "--json", "-"});
+  CHECK(json.code == 1);
+  const auto report = nlohmann::json::parse(json.out);
+  REQUIRE(report["findings"].size() == 2);
+  CHECK(report["findings"][0]["line"] == 7);
+  CHECK(report["findings"][1]["defect"] == "zero-size");
+  CHECK(report["quantiles"].size() == report["width"].size());
+
+  const auto fixed = tool::run({"data", "check", data.path(), "--fix"});
+  CHECK(fixed.code == 0);
+  CHECK(has(fixed.out, "repaired " + data.annotation("bad")));
+  CHECK(has(fixed.out, "becomes 3,3,9,9"));
+  CHECK(std::filesystem::exists(data.annotation("bad") + ".orig"));
+  CHECK(tool::run({"data", "check", data.path()}).code == 0);
+}
+
+TEST_CASE("data check: long lists are cut, wrong usage is told") {
+  voc_folder::VocFolder data;
+  std::vector<voc_folder::Object> objects;
+  for (int i = 0; i < 30; ++i) objects.push_back({"cat", {5 + i, 5, 5 + i, 5}});
+  data.add("many", 60, 30, objects);
+  data.set("train");
+  const auto cut = tool::run({"data", "check", data.path()});
+  CHECK(has(cut.out, "and 10 more (--all shows them)"));
+  CHECK_FALSE(has(tool::run({"data", "check", data.path(), "--all"}).out, " more (--all"));
+  CHECK(tool::run({"data"}).code == 2);
+  CHECK(tool::run({"data", "check"}).code == 2);
+  CHECK(tool::run({"data", "check", data.path(), "--preset", "none"}).code == 2);
+  const auto missing = tool::run({"data", "check", data / "nowhere"});
+  CHECK(missing.code == 1);
+  CHECK(has(missing.err, "not a VOC dataset"));
+}

@@ -1,0 +1,155 @@
+// Runs of `frcnn train` on a tiny detector, alone or with signals in the middle.
+#pragma once
+
+#include <signal.h>
+
+#include <chrono>
+#include <fstream>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "catch.h"
+#include "run_tool.h"
+#include "tiny_model.h"
+#include "voc_folder.h"
+
+namespace frcnn::train_run {
+
+using Strings = std::vector<std::string>;
+
+// A process of the tool, its output in files.
+class Process {
+ public:
+  explicit Process(const Strings& arguments) {
+    std::vector<std::string> line{FRCNN_TOOL};
+    line.insert(line.end(), arguments.begin(), arguments.end());
+    std::vector<char*> argv;
+    for (std::string& word : line) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, 1, (streams_ / "out").c_str(), O_WRONLY | O_CREAT, 0600);
+    posix_spawn_file_actions_addopen(&actions, 2, (streams_ / "err").c_str(), O_WRONLY | O_CREAT, 0600);
+    if (posix_spawn(&pid_, argv[0], &actions, nullptr, argv.data(), environ) != 0)
+      throw std::runtime_error("cannot start the tool");
+    posix_spawn_file_actions_destroy(&actions);
+  }
+  ~Process() {
+    if (pid_ > 0) {
+      ::kill(pid_, SIGKILL);
+      ::waitpid(pid_, nullptr, 0);
+    }
+  }
+  void signal(int number) const { ::kill(pid_, number); }
+  bool running() {
+    if (pid_ > 0 && ::waitpid(pid_, &status_, WNOHANG) == pid_) pid_ = 0;
+    return pid_ > 0;
+  }
+  int wait() {
+    if (pid_ > 0) ::waitpid(pid_, &status_, 0);
+    pid_ = 0;
+    return WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_);
+  }
+  std::string out() const { return tool::read_file(streams_ / "out"); }
+  std::string err() const { return tool::read_file(streams_ / "err"); }
+
+ private:
+  tool::TempDir streams_;
+  pid_t pid_ = 0;
+  int status_ = 0;
+};
+
+// The tiny detector, six pictures of cats and dogs to learn from and two to check with.
+struct Bench {
+  voc_folder::VocFolder data;
+  tool::TempDir work;
+  std::string model = work / "tiny.safetensors";
+
+  Bench() {
+    voc_folder::fill(data, 8);
+    data.set("train", {"p0", "p1", "p2", "p3", "p4", "p5"});
+    data.set("val", {"p6", "p7"});
+    tiny::save(model);
+  }
+  // Few of everything, so that an update takes milliseconds.
+  Strings small() const {
+    Strings all;
+    for (const char* set : {"proposals.pre_nms_top_n=100", "proposals.post_nms_top_n=30", "roi.batch=16",
+                            "rpn.batch=32", "solver.warmup=5", "augment.transpose=true"}) {
+      all.emplace_back("--set");
+      all.emplace_back(set);
+    }
+    return all;
+  }
+  Strings command(const std::string& out, const std::string& iterations, const Strings& more = {}) const {
+    Strings all{"train",    "--preset",  "small-data",  "--init",    model,
+                "--data",   data.path(), "--train-set", "train",     "--out",
+                work / out, "--iters",   iterations,    "--threads", "1"};
+    for (const Strings& part : {small(), more}) all.insert(all.end(), part.begin(), part.end());
+    return all;
+  }
+  tool::Result run(const std::string& out, const std::string& iterations, const Strings& more = {}) const {
+    return tool::run(command(out, iterations, more));
+  }
+  std::string file(const std::string& out, const std::string& name) const {
+    return work / (out + "/" + name);
+  }
+  std::string bytes(const std::string& out, const std::string& name) const {
+    return tool::read_file(file(out, name));
+  }
+};
+
+inline bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+// Kills a run `times` times at random moments, resumes it until it is done, and compares with one that was
+// left alone.
+inline void check_kills(int times, unsigned seed) {
+  const Bench bench;
+  const Strings more{"--checkpoint-every", "3", "--val-set", "val", "--evaluate-every", "20"};
+  const auto start = std::chrono::steady_clock::now();
+  const auto alone = bench.run("alone", "60", more);
+  INFO(alone.err);
+  REQUIRE(alone.code == 0);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  std::mt19937 random(seed);
+  int killed = 0, finished = 0;
+  for (int run = 0; killed < times; ++run) {
+    const std::string out = "killed" + std::to_string(run);
+    int starts = 0;
+    for (bool done = false; !done; ++starts) {
+      REQUIRE(starts < 100);
+      const bool begun = std::filesystem::exists(bench.file(out, "run.json"));
+      Strings command =
+          begun ? Strings{"train", "--resume", "--out", bench.work / out} : bench.command(out, "60", more);
+      Process process(command);
+      // The whole run's length at first, then shorter, so that one run is killed at several places.
+      const double wait = seconds * (random() / 4294967296.0) * (starts < 4 ? 1.0 : 3.0);
+      if (killed < times) {
+        std::this_thread::sleep_for(std::chrono::duration<double>(wait));
+        process.signal(SIGKILL);
+      }
+      const int code = process.wait();
+      if (code == 128 + SIGKILL) {
+        ++killed;
+        continue;
+      }
+      INFO(process.err());
+      REQUIRE(code == 0);
+      done = true;
+      ++finished;
+    }
+    CHECK(bench.bytes(out, "last.safetensors") == bench.bytes("alone", "last.safetensors"));
+    CHECK(bench.bytes(out, "best.safetensors") == bench.bytes("alone", "best.safetensors"));
+  }
+  INFO("killed " << killed << " times, finished " << finished);
+  CHECK(killed >= times);
+  CHECK(finished > 0);
+}
+
+}  // namespace frcnn::train_run

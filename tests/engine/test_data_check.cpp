@@ -1,0 +1,192 @@
+// Every defect that a data set can have is found where it is, and mended without touching anything else.
+#include <algorithm>
+#include <filesystem>
+
+#include "catch.h"
+#include "io/scratch.h"
+#include "training/architecture.h"
+#include "training/data_check.h"
+#include "training/presets.h"
+#include "training/train_dataset.h"
+#include "voc_folder.h"
+
+using namespace frcnn;
+using voc_folder::VocFolder;
+
+namespace {
+
+DataCheckOptions options() {
+  DataCheckOptions o;
+  o.model = new_detector(preset("bccd").model, {"b", "x"}, nullptr).config;
+  return o;
+}
+
+std::vector<std::string> found(const DataReport& report, Defect defect) {
+  std::vector<std::string> messages;
+  for (const DataFinding& one : report.findings)
+    if (one.defect == defect) messages.push_back(one.message());
+  return messages;
+}
+
+bool has(const std::vector<std::string>& lines, const std::string& part) {
+  return std::any_of(lines.begin(), lines.end(),
+                     [&](const std::string& line) { return line.find(part) != std::string::npos; });
+}
+
+}  // namespace
+
+TEST_CASE("data check: a clean set has no findings, and its boxes are measured") {
+  VocFolder folder;
+  voc_folder::fill(folder, 6);
+  const DataReport report = check_data(folder.path(), options());
+  for (const DataFinding& one : report.findings) INFO(one.message());
+  CHECK(report.findings.empty());
+  CHECK(report.images == 6);
+  CHECK(report.objects == 12);
+  CHECK(report.classes.at("cat") == 6);
+  CHECK(report.sets.at("train") == 6);
+  CHECK(report.touching_size == 6);
+  CHECK(report.touching_zero == 0);
+  // 20x20 boxes in images whose shorter side of 60 becomes 600: the other kind is 20x16.
+  CHECK(report.width.value.front() == Approx(200));
+  CHECK(report.height.value.front() == Approx(160));
+  CHECK(report.root_area.value.back() == Approx(200));
+  CHECK(report.anchor_iou.value.front() > 0.5);
+  CHECK(report.reaches_positive > 0.9);
+}
+
+TEST_CASE("data check: wrong boxes are named with file and line and repaired when asked") {
+  VocFolder folder;
+  folder.add("good", 40, 30, {{"cat", {1, 1, 40, 30}}});
+  folder.add("bad", 40, 30,
+             {{"cat", {20, 10, 5, 15}},
+              {"dog", {7, 7, 7, 7}},
+              {"dog", {30, 20, 45, 31}},
+              {"cat", {2, 2, 9, 9}},
+              {"cat", {2, 2, 9, 9}},
+              {"dog", {2, 2, 9, 9}},
+              {"dog", {50, 50, 60, 60}},
+              {"cat", {0, 3, 8, 9}}});
+  folder.set("train");
+  const DataReport report = check_data(folder.path(), options());
+  const std::string file = folder.annotation("bad");
+  CHECK(found(report, Defect::inverted) ==
+        std::vector<std::string>{file + ":7: box 20,10,5,15 of cat is inverted"});
+  CHECK(found(report, Defect::zero_size) ==
+        std::vector<std::string>{file + ":17: box 7,7,7,7 of dog has no extent"});
+  CHECK(found(report, Defect::out_of_frame).size() == 3);
+  CHECK(has(found(report, Defect::out_of_frame), ":27: box 30,20,45,31 of dog leaves its image of 40x30"));
+  CHECK(has(found(report, Defect::duplicate), ":47: box 2,2,9,9 of cat is there twice"));
+  CHECK(has(found(report, Defect::contradiction), "box 2,2,9,9 of dog is a cat as well"));
+  CHECK(found(report, Defect::counts_from_zero).empty());
+
+  const std::string before = scratch::read(file), good = scratch::read(folder.annotation("good"));
+  const auto repairs = repair_data(report);
+  REQUIRE(repairs.size() == 1);
+  CHECK(repairs[0].changes.size() == 6);
+  CHECK(scratch::read(file + ".orig") == before);
+  CHECK(scratch::read(folder.annotation("good")) == good);
+  const VocAnnotation mended = parse_voc_annotation(scratch::read(file), file);
+  std::vector<std::array<double, 4>> boxes;
+  for (const VocObject& object : mended.objects) boxes.push_back(object.box);
+  CHECK(boxes == std::vector<std::array<double, 4>>{
+                     {5, 10, 20, 15}, {30, 20, 40, 30}, {2, 2, 9, 9}, {2, 2, 9, 9}, {1, 3, 8, 9}});
+  const DataReport after = check_data(folder.path(), options());
+  CHECK(after.findings.size() == 1);
+  CHECK(after.findings[0].defect == Defect::contradiction);  // nobody can know which it is
+  CHECK(repair_data(after).empty());
+  // A second repair keeps the first state.
+  folder.write("Annotations/bad.xml", VocFolder::xml(40, 30, {{"cat", {9, 9, 3, 3}}}));
+  CHECK(repair_data(check_data(folder.path(), options())).size() == 1);
+  CHECK(scratch::read(file + ".orig") == before);
+}
+
+TEST_CASE("data repair: everything else in the file stays, byte for byte") {
+  const std::string xml =
+      "<?xml version=\"1.0\"?>\r\n<!-- by hand -->\n<annotation verified='yes'>\n\t<folder>a &amp; "
+      "b</folder><source/>\n"
+      "\t<object><name> "
+      "d\xc3\xa9</name><bndbox><xmin>9</xmin><ymin>2</ymin><xmax>3</xmax><ymax>8</ymax></bndbox></object>\n</"
+      "annotation>\n\n";
+  std::string wanted = xml;
+  wanted.replace(wanted.find("<xmin>9"), 7, "<xmin>3");
+  wanted.replace(wanted.find("<xmax>3"), 7, "<xmax>9");
+  std::vector<std::string> changes;
+  CHECK(repaired_annotation(xml, 20, 20, 0, changes) == wanted);
+  CHECK(changes == std::vector<std::string>{"5: box 9,2,3,8 of  d\xc3\xa9 becomes 3,2,9,8"});
+  changes.clear();
+  CHECK(repaired_annotation(wanted, 20, 20, 0, changes) == wanted);
+  // An object goes with all that is in it, wherever its end seems to be before.
+  const std::string object =
+      "\n <object><!-- </object> --><name>x</name><a><![CDATA[</object>]]></a>"
+      "<bndbox><xmin>5</xmin><ymin>5</ymin><xmax>5</xmax><ymax>5</ymax></bndbox></object >";
+  CHECK(repaired_annotation("<annotation>" + object + "\n</annotation>", 20, 20, 0, changes) ==
+        "<annotation>\n</annotation>");
+  REQUIRE(changes.size() == 1);
+  CHECK(changes[0] == "2: box 5,5,5,5 of x is removed: it has no extent");
+  changes.clear();
+  CHECK(repaired_annotation("no xml", 20, 20, 0, changes) == "no xml");
+  CHECK(changes.empty());
+}
+
+TEST_CASE("data check: a set that counts from 0 is recognised and moved") {
+  VocFolder folder;
+  folder.add("a", 40, 30, {{"cat", {0, 0, 39, 29}}, {"cat", {5, 5, 9, 9}}});
+  folder.add("b", 40, 30, {{"cat", {3, 3, 7, 9}}});
+  folder.set("train");
+  const DataReport report = check_data(folder.path(), options());
+  REQUIRE(report.findings.size() == 1);
+  CHECK(report.findings[0].defect == Defect::counts_from_zero);
+  CHECK(repair_data(report).size() == 2);
+  const DataReport after = check_data(folder.path(), options());
+  CHECK(after.findings.empty());
+  CHECK(parse_voc_annotation(scratch::read(folder.annotation("a")), "a").objects[0].box ==
+        std::array<double, 4>{1, 1, 40, 30});
+  CHECK(parse_voc_annotation(scratch::read(folder.annotation("b")), "b").objects[0].box ==
+        std::array<double, 4>{4, 4, 8, 10});
+}
+
+TEST_CASE("data check: files that are missing, broken, equal or shared; sizes; classes") {
+  VocFolder folder;
+  voc_folder::fill(folder, 5);
+  folder.add("same", 90, 60, {{"cow", {1, 1, 20, 20}}});
+  std::filesystem::copy_file(folder.picture("p0"), folder.picture("same"),
+                             std::filesystem::copy_options::overwrite_existing);
+  folder.add("turned", 20, 50, {{"cat", {1, 1, 20, 50}}});
+  folder.write("Annotations/turned.xml", VocFolder::xml(50, 20, {{"cat", {1, 1, 20, 50}}}));
+  folder.write("JPEGImages/p1.png", "broken");
+  std::filesystem::remove(folder.picture("p2"));
+  folder.write("Annotations/p3.xml", "<annotation>\n<object>\n<name>cat</name></object></annotation>");
+  folder.write("Annotations/p4.xml", "<annotation>\n<object>");
+  folder.set("test", {"p0", "turned"});
+  folder.set("train", {"p0", "p1", "p2", "p3", "missing"});
+  DataCheckOptions wanted = options();
+  wanted.classes = {"b", "cat", "dog"};
+  std::size_t calls = 0;
+  wanted.progress = [&](std::size_t, std::size_t) { ++calls; };
+  const DataReport report = check_data(folder.path(), wanted);
+  CHECK(calls > 0);
+  CHECK(has(found(report, Defect::broken_image), "p1.png: not a JPEG"));
+  CHECK(has(found(report, Defect::no_image), "p2"));
+  CHECK(has(found(report, Defect::malformed), "p3.xml:2: <object> has no <bndbox>"));
+  CHECK(has(found(report, Defect::malformed), "p4.xml:"));
+  CHECK(has(found(report, Defect::same_pixels), "same.png: has the same pixels as "));
+  CHECK(has(found(report, Defect::wrong_size), "turned.xml: states 50x20, the image has 20x50 pixels"));
+  CHECK(has(found(report, Defect::no_annotation), "train.txt:5: image missing has no annotation"));
+  CHECK(
+      has(found(report, Defect::shared_image), "test.txt: shares 1 images with train.txt, the first is p0"));
+  CHECK(has(found(report, Defect::unknown_class), "same.xml:7: the class cow is not in the list"));
+  CHECK(repair_data(report).size() == 1);
+  CHECK(parse_voc_annotation(scratch::read(folder.annotation("turned")), "t").height == 50);
+
+  wanted.set = "test";
+  CHECK(check_data(folder.path(), wanted).images == 2);
+  wanted.set = "train+test";
+  CHECK(has(found(check_data(folder.path(), wanted), Defect::no_annotation),
+            "missing.xml: the annotation is missing"));
+  wanted.set = "nothing";
+  scratch::check_error([&] { check_data(folder.path(), wanted); }, ErrorCode::io,
+                       {"there is no image set nothing"});
+  scratch::check_error([&] { check_data(folder / "Annotations", options()); }, ErrorCode::io,
+                       {"not a VOC dataset"});
+}

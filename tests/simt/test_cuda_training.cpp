@@ -1,0 +1,111 @@
+// Training through the CUDA device on the emulator, against the CPU device.
+#include <iostream>
+
+#include "catch.h"
+#include "engine/small_training.h"
+#include "tests/simt/engine.h"
+#include "tests/simt/fake_runtime.h"
+
+using namespace frcnn;
+using namespace frcnn::small;
+
+namespace {
+
+constexpr std::size_t kImagePixels = 150 * 110;
+
+// Scores far enough apart that rounding moves no proposal past another.
+HostTensors weights_of(const ModelConfig& model) {
+  HostTensors weights = random_weights(model, 1);
+  for (float& x : weights.at("rpn_cls_score.weight").data) x *= 50;
+  for (const char* name : {"rpn_bbox_pred.weight", "cls_score.weight", "bbox_pred.weight"})
+    for (float& x : weights.at(name).data) x *= 10;
+  return weights;
+}
+
+ModelConfig model_of(int short_side) {
+  ModelConfig model = small_model();
+  model.short_side = short_side;
+  model.long_side = 2 * short_side;
+  return model;
+}
+
+TrainLimits limits() { return {kImagePixels, 32}; }
+
+// The largest difference of any tensor, relative to its largest move from `before`.
+double largest_difference(const HostTensors& a, const HostTensors& b, const HostTensors& before) {
+  REQUIRE(a.size() == b.size());
+  double worst = 0;
+  for (const auto& [name, tensor] : a) {
+    const HostTensor &other = b.at(name), &start = before.at(name);
+    double difference = 0, move = 0;
+    for (std::size_t i = 0; i < tensor.data.size(); ++i) {
+      difference = std::max(difference, static_cast<double>(std::abs(tensor.data[i] - other.data[i])));
+      move = std::max(move, static_cast<double>(std::abs(tensor.data[i] - start.data[i])));
+    }
+    INFO(name << " moves by " << move << ", differs by " << difference);
+    CHECK(difference <= 1e-3 * move);  // the tolerance of the reference data's gradients
+    worst = std::max(worst, move > 0 ? difference / move : 0.0);
+  }
+  return worst;
+}
+
+}  // namespace
+
+TEST_CASE("a training step on CUDA has the CPU's losses and moves weights as the CPU does", "[training]") {
+  const ModelConfig model = model_of(simt::kRaceCheck ? 32 : 64);
+  const HostTensors weights = weights_of(model);
+  for (const Precision precision : {Precision::fp32, Precision::tf32x3}) {
+    const simt::FakeMachine machine;
+    TrainNetwork cpu(model, weights, quick(), make_cpu_device(1), limits());
+    TrainNetwork cuda(model, weights, quick(), make_device("cuda:0", precision), limits());
+    const HostTensors before = cpu.state();
+    // Two images a step: the second one's gradients are added to the first one's.
+    for (int image = 0; image < 2; ++image) {
+      const Picture picture(static_cast<unsigned>(image));
+      const TrainLosses want = cpu.accumulate(picture.image(), {0, image}),
+                        got = cuda.accumulate(picture.image(), {0, image});
+      CHECK(got.rpn_cls == Approx(want.rpn_cls).epsilon(1e-5));
+      CHECK(got.rpn_bbox == Approx(want.rpn_bbox).epsilon(1e-5));
+      CHECK(got.cls == Approx(want.cls).epsilon(1e-5));
+      CHECK(got.bbox == Approx(want.bbox).epsilon(1e-5));
+    }
+    const double norm = cpu.update(0.01, 0.9).gradient_norm;
+    CHECK(cuda.update(0.01, 0.9).gradient_norm == Approx(norm).epsilon(1e-5));
+    const double worst = largest_difference(cpu.state(), cuda.state(), before);
+    std::cout << "training step, " << name_of(precision) << ": weights differ by " << worst
+              << " of their move\n";
+    CHECK(machine.violation() == "");
+  }
+}
+
+TEST_CASE("training on CUDA gives the same bits in every thread order", "[training]") {
+  const ModelConfig model = model_of(32);
+  const HostTensors weights = weights_of(model);
+  HostTensors first;
+  for (const simt::Schedule& schedule : simt::kSchedules) {
+    simt::Settings settings = simt::settings();
+    settings.schedule = schedule;
+    const simt::ScopedSettings during(settings);
+    const simt::FakeMachine machine;
+    TrainNetwork network(model, weights, quick(), make_device("cuda:0"), limits());
+    train(network, 0, 1, 2);
+    if (first.empty()) first = network.state();
+    CHECK(same(first, network.state()));
+    CHECK(machine.violation() == "");
+    if (simt::kRaceCheck) break;  // which sees a race in any order
+  }
+}
+
+TEST_CASE("training on CUDA names what is not finite, and 16-bit maps are refused", "[training]") {
+  const ModelConfig model = model_of(32);
+  HostTensors weights = weights_of(model);
+  overflow_fc7(weights);
+  const simt::FakeMachine machine;
+  TrainNetwork network(model, weights, quick(), make_device("cuda:0"), limits());
+  const HostTensors before = network.state();
+  CHECK_THROWS_WITH(network.accumulate(Picture(0).image(), {3, 0}),
+                    Catch::Contains("picture") && Catch::Contains("step 3") && Catch::Contains("fc7"));
+  CHECK(same(network.state(), before));
+  CHECK_THROWS_WITH(TrainNetwork(model, weights, quick(), make_device("cuda:0", Precision::bf16), limits()),
+                    Catch::Contains("bf16"));
+}

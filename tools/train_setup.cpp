@@ -1,0 +1,213 @@
+#include "train_setup.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+#include "dataset_options.h"
+#include "frcnn/error.h"
+#include "graph/dtype.h"
+#include "model_io/atomic_file.h"
+#include "model_io/class_list.h"
+#include "model_io/model_file.h"
+#include "model_io/train_config_json.h"
+#include "model_io/whole_file.h"
+#include "training/loader.h"
+#include "training/presets.h"
+
+namespace frcnn {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+constexpr std::size_t max_text_bytes = 4u << 20;
+
+[[noreturn]] void fail(const std::string& what) { throw Error(ErrorCode::invalid_argument, what); }
+
+// Calls f(key, value) for everything that run.json holds.
+template <typename Command, typename F>
+void for_each_setting(Command& command, const F& f) {
+  f("data", command.data);
+  f("train_set", command.train_set);
+  f("val_set", command.val_set);
+  f("init", command.init);
+  f("classes", command.classes);
+  f("scheme", command.scheme);
+  f("metric", command.metric);
+  f("checkpoint_every", command.checkpoint_every);
+  f("keep_checkpoints", command.keep_checkpoints);
+  f("evaluate_every", command.evaluate_every);
+  f("loader_threads", command.loader_threads);
+  f("device", command.device.device);
+  f("precision", command.device.precision);
+  f("threads", command.device.threads);
+}
+
+std::string run_file(const TrainCommand& command) { return command.out + "/run.json"; }
+std::string config_file(const TrainCommand& command) { return command.out + "/config.json"; }
+
+void read_settings(TrainCommand& command) {
+  if (!fs::exists(run_file(command)))
+    fail(fmt::format("{}: there is no run to resume: {} is not there; start without --resume", command.out,
+                     run_file(command)));
+  const std::string text = read_whole_file(run_file(command), max_text_bytes);
+  try {
+    const Json json = Json::parse(text);
+    for_each_setting(command, [&](const char* key, auto& value) {
+      if (!command.given.count(key)) json.at(key).get_to(value);
+    });
+  } catch (const Json::exception& error) {
+    throw Error(ErrorCode::bad_file, fmt::format("{}: {}", run_file(command), error.what()));
+  }
+}
+
+void overlay_options(RunConfig& config, const TrainCommand& command) {
+  if (!command.config.empty()) {
+    const std::string preset = config.train.preset, arch = config.model.arch;
+    overlay_run_config(config, read_whole_file(command.config, max_text_bytes), command.config);
+    config.train.preset = preset;  // chosen before: the command line has the last word
+    config.model.arch = arch;
+  }
+  for (const std::string& set : command.sets) {
+    const std::size_t equals = set.find('=');
+    set_run_config(config, set.substr(0, equals), set.substr(equals + 1));
+  }
+  if (command.iterations) config.train.iterations = *command.iterations;
+  if (command.seed) config.train.seed = *command.seed;
+}
+
+RunConfig new_config(const TrainCommand& command, const Model* init) {
+  RunConfigBase base;
+  if (!command.config.empty())
+    base = run_config_base(read_whole_file(command.config, max_text_bytes), command.config);
+  if (!command.preset.empty()) base.preset = command.preset;
+  if (!command.arch.empty()) base.arch = command.arch;
+  if (base.preset.empty()) base.preset = "py-faster-rcnn";
+  if (base.arch.empty() && init) base.arch = arch_of_init;
+  RunConfig config = preset(base.preset, base.arch, init ? &init->config : nullptr);
+  overlay_options(config, command);
+  return config;
+}
+
+// The configuration of the run to be resumed, with what the command line says on top: it must be the same in
+// the end.
+RunConfig resumed_config(RunConfig config, const TrainCommand& command) {
+  if (!command.preset.empty()) config.train.preset = command.preset;
+  if (!command.arch.empty()) config.model.arch = command.arch;
+  overlay_options(config, command);
+  return config;
+}
+
+HostTensors host_tensors(const Model& model) {
+  HostTensors tensors;
+  for (const auto& [name, weight] : model.weights.all()) {
+    HostTensor tensor{weight.view.shape,
+                      std::vector<float>(static_cast<std::size_t>(weight.view.shape.elements()))};
+    to_f32(weight.view, tensor.data.data());
+    tensors.emplace(name, std::move(tensor));
+  }
+  return tensors;
+}
+
+void read_data(const TrainCommand& command, const std::vector<std::string>& classes, TrainSetup& setup) {
+  const std::string directory = voc_directory(command.data);
+  setup.dataset = make_train_dataset(read_voc_sets(directory, command.train_set), classes, setup.config.data);
+  if (command.val_set.empty()) return;
+  setup.validation = read_voc_sets(directory, command.val_set);
+  for (const VocAnnotation& image : setup.validation->images)
+    voc_image_path(directory, image.id);  // told now, not in an hour
+}
+
+void resume(TrainCommand& command, const std::string& path, TrainSetup& setup) {
+  setup.checkpoint = read_checkpoint(path);
+  setup.checkpoint_path = path;
+  setup.config = resumed_config(setup.checkpoint->config, command);
+  const bool other_classes = command.given.count("classes") != 0;
+  read_data(command, other_classes ? read_class_list(command.classes) : setup.checkpoint->classes, setup);
+  setup.model = setup.checkpoint->model;
+  setup.model.classes = setup.dataset.classes;
+  check_same_run(*setup.checkpoint, path, setup.config, setup.model, setup.dataset.fingerprint);
+  setup.weights = host_tensors(*load_model(path));
+}
+
+void start(TrainCommand& command, TrainSetup& setup) {
+  std::shared_ptr<const Model> init;
+  if (!command.init.empty()) init = load_model(command.init);
+  if (command.resume) {  // killed before its first checkpoint
+    RunConfig config;
+    overlay_run_config(config, read_whole_file(config_file(command), max_text_bytes), config_file(command));
+    setup.config = resumed_config(config, command);
+  } else {
+    setup.config = new_config(command, init.get());
+  }
+  read_data(command, command.classes.empty() ? std::vector<std::string>{} : read_class_list(command.classes),
+            setup);
+  const NewDetector detector = new_detector(setup.config.model, setup.dataset.classes, init.get());
+  setup.model = detector.config;
+  UnitsConfig& units = setup.config.train.units;
+  if (units.measure_input_offset)
+    units.input_offset =
+        measure_input_offset(setup.dataset, setup.model.pixel_mean, setup.config.data.broken_images);
+  InitialWeights initial = initial_weights(detector, setup.config.train, init.get());
+  setup.weights = std::move(initial.tensors);
+  setup.origins = std::move(initial.origins);
+}
+
+}  // namespace
+
+TrainSetup prepare(TrainCommand& command) {
+  const auto checkpoints = find_checkpoints(command.out);
+  if (command.resume) {
+    read_settings(command);
+  } else if (!checkpoints.empty()) {
+    fail(
+        fmt::format("{}: there is a run in this directory already ({}); --resume goes on with it, or choose "
+                    "another --out",
+                    command.out, fs::path(checkpoints.back().second).filename().string()));
+  }
+  if (command.data.empty()) fail("where are the images? --data DIR is missing");
+  if (command.train_set.empty()) fail("which images? --train-set NAME is missing");
+  TrainSetup setup;
+  if (!checkpoints.empty())
+    resume(command, checkpoints.back().second, setup);
+  else
+    start(command, setup);
+  return setup;
+}
+
+RunLock::RunLock(const std::string& directory) {
+  std::error_code error;
+  fs::create_directories(directory, error);
+  if (error) throw Error(ErrorCode::io, fmt::format("{}: cannot be made: {}", directory, error.message()));
+  fd_ = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd_ < 0)
+    throw Error(ErrorCode::io,
+                fmt::format("{}: cannot be opened: {}", directory, std::generic_category().message(errno)));
+  // Some file systems have no locks: then nobody is kept out.
+  if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    ::close(fd_);
+    fail(fmt::format("{}: another process is training in this directory", directory));
+  }
+  remove_temporaries(directory);
+}
+
+RunLock::~RunLock() { ::close(fd_); }
+
+void write_run_files(const TrainCommand& command, const RunConfig& config) {
+  Json json;
+  for_each_setting(command, [&](const char* key, const auto& value) { json[key] = value; });
+  const std::string settings = json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n",
+                    text = run_config_to_json(config);
+  write_atomically(config_file(command), [&](const Append& append) { append(text.data(), text.size()); });
+  write_atomically(run_file(command),
+                   [&](const Append& append) { append(settings.data(), settings.size()); });
+}
+
+}  // namespace frcnn
