@@ -108,6 +108,10 @@ void write_atomically(const std::string& path, const std::function<void(const Ap
   sync_folder(folder, path);
 }
 
+void write_atomically(const std::string& path, std::string_view text) {
+  write_atomically(path, [&](const Append& append) { append(text.data(), text.size()); });
+}
+
 void remove_temporaries(const std::string& folder) {
   std::error_code ignored;
   std::vector<std::filesystem::path> found;

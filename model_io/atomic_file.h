@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <functional>
 #include <string>
+#include <string_view>
 
 namespace frcnn {
 
@@ -17,6 +18,8 @@ using Append = std::function<void(const void* data, std::size_t bytes)>;
 // replaced by renaming: it is written to directly. Safe to call from several threads and processes, the last
 // one wins.
 void write_atomically(const std::string& path, const std::function<void(const Append& append)>& write);
+
+void write_atomically(const std::string& path, std::string_view text);
 
 // Removes the temporary files that processes which were killed have left in a folder. Only for a folder that
 // no other process writes to just now.

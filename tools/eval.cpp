@@ -137,9 +137,9 @@ std::vector<std::string> classes_to_score(const Model* model, const VocDataset& 
   if (!model) return present;
   const std::vector<std::string>& all = model->config.classes;
   const std::vector<std::string> classes(all.begin() + (all.empty() ? 0 : 1), all.end());
-  const bool any = std::any_of(classes.begin(), classes.end(), [&](const std::string& name) {
-    return std::binary_search(present.begin(), present.end(), name);
-  });
+  const ClassNames names(classes);
+  const bool any = std::any_of(present.begin(), present.end(),
+                               [&](const std::string& name) { return names.find(name).has_value(); });
   if (!any && !present.empty()) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("{}: none of its classes ({}, ...) occurs in {}, whose objects are {}, ...",

@@ -4,22 +4,16 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
-#include <map>
 #include <optional>
 #include <set>
+#include <span>
 
 #include "frcnn/error.h"
 #include "model_io/image_file.h"
 
 namespace frcnn {
 namespace {
-
-std::string lower(std::string name) {
-  for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return name;
-}
 
 // FNV-1a, 64 bits.
 class Fingerprint {
@@ -47,10 +41,7 @@ class Builder {
       data_.classes = object_names(voc);
       data_.classes.insert(data_.classes.begin(), "__background__");
     }
-    for (std::size_t i = 1; i < data_.classes.size(); ++i) {
-      by_name_.emplace(data_.classes[i], static_cast<int>(i));
-      by_lower_.emplace(lower(data_.classes[i]), static_cast<int>(i));
-    }
+    names_ = ClassNames(std::span(data_.classes).subspan(1));
   }
 
   TrainDataset build() {
@@ -89,7 +80,7 @@ class Builder {
         entry.height = pixels.height;
       }
     } catch (const Error& error) {
-      if (config_.broken_images == BrokenImages::fatal) throw;
+      if (config_.broken_images == BrokenImages::fatal) throw broken_image(error);
       data_.warnings.push_back(fmt::format("left out: {}", error.what()));
       return;
     }
@@ -109,8 +100,7 @@ class Builder {
   }
 
   std::optional<int> class_of(const VocObject& object, const std::string& place) {
-    if (const auto exact = by_name_.find(object.name); exact != by_name_.end()) return exact->second;
-    if (const auto same = by_lower_.find(lower(object.name)); same != by_lower_.end()) return same->second;
+    if (const auto found = names_.find(object.name)) return static_cast<int>(*found) + 1;
     if (config_.unknown_classes == UnknownClasses::error)
       throw Error(
           ErrorCode::bad_file,
@@ -176,20 +166,23 @@ class Builder {
   const VocDataset& voc_;
   const DataConfig& config_;
   TrainDataset data_;
-  std::map<std::string, int> by_name_, by_lower_;
+  ClassNames names_;  // without the background
   std::int64_t unknown_objects_ = 0;
   std::set<std::string> unknown_;
 };
 
 }  // namespace
 
+Error broken_image(const Error& error) {
+  return Error(error.code(),
+               fmt::format("{}; --set data.broken_images=skip leaves such images out", error.what()));
+}
+
 VocDataset read_voc_sets(const std::string& directory, const std::string& sets) {
   VocDataset all;
   std::set<std::string> seen;
-  for (std::size_t at = 0; at <= sets.size();) {
-    const std::size_t plus = std::min(sets.find('+', at), sets.size());
-    VocDataset one = read_voc_dataset(directory, sets.substr(at, plus - at));
-    at = plus + 1;
+  for (const std::string& set : split_sets(sets)) {
+    VocDataset one = read_voc_dataset(directory, set);
     for (VocAnnotation& image : one.images) {
       if (!seen.insert(image.id).second)
         throw Error(ErrorCode::bad_file, fmt::format("{}: image {} is in more than one of the sets {}",

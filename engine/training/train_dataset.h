@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "frcnn/error.h"
 #include "training/run_config.h"
 #include "training/train_network.h"
 #include "training/voc_dataset.h"
@@ -23,8 +24,11 @@ struct TrainDataset {
   std::vector<TrainEntry> entries;    // in the order of the image sets
   std::vector<std::string> warnings;  // what was left out or repaired, "FILE:LINE: ..."
   std::int64_t objects = 0;
-  std::uint64_t fingerprint = 0;  // of names, sizes, objects and classes
+  std::uint64_t fingerprint = 0;  // of names, sizes, objects and classes, not of pixels
 };
+
+// The error of an image that cannot be read, with the way out of it.
+Error broken_image(const Error& error);
 
 // Several sets are joined with '+': "train+val". Throws Error(io), Error(bad_file).
 VocDataset read_voc_sets(const std::string& directory, const std::string& sets);

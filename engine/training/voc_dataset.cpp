@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
@@ -108,27 +109,42 @@ void remark_on(const VocAnnotation& image, const VocObject& object, const Reader
                                   object.name, what));
 }
 
-std::vector<std::string> read_image_set(const std::string& path) {
-  const std::string text = read_whole_file(path, max_text_bytes);
-  std::vector<std::string> ids;
-  std::set<std::string_view> seen;
+std::string folded(std::string name) {
+  for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return name;
+}
+
+}  // namespace
+
+std::string read_voc_text(const std::string& path) { return read_whole_file(path, max_text_bytes); }
+
+std::vector<ImageSetLine> read_image_set(const std::string& path) {
+  const std::string text = read_voc_text(path);
+  std::vector<ImageSetLine> lines;
   std::string_view rest = text;
   for (int line = 1; !rest.empty(); ++line) {
     const std::size_t end = std::min(rest.find('\n'), rest.size());
     std::string_view id = trimmed(rest.substr(0, end));
     rest.remove_prefix(std::min(end + 1, rest.size()));
     id = id.substr(0, id.find_first_of(" \t"));  // class image sets add a label: "000012  1"
-    if (id.empty()) continue;
-    if (!seen.insert(id).second) {
-      throw Error(ErrorCode::bad_file, fmt::format("{}:{}: image {} is listed twice", path, line, id));
-    }
-    ids.emplace_back(id);
+    if (!id.empty()) lines.push_back({std::string(id), line});
   }
-  if (ids.empty()) throw Error(ErrorCode::bad_file, fmt::format("{}: the image set is empty", path));
-  return ids;
+  return lines;
 }
 
-}  // namespace
+std::string image_set_path(const std::string& directory, const std::string& set) {
+  return (std::filesystem::path(directory) / "ImageSets" / "Main" / (set + ".txt")).string();
+}
+
+std::vector<std::string> split_sets(const std::string& sets) {
+  std::vector<std::string> names;
+  for (std::size_t at = 0; at <= sets.size();) {
+    const std::size_t plus = std::min(sets.find('+', at), sets.size());
+    names.push_back(sets.substr(at, plus - at));
+    at = plus + 1;
+  }
+  return names;
+}
 
 VocAnnotation parse_voc_annotation(std::string_view xml, const std::string& path,
                                    std::vector<std::string>* remarks) {
@@ -144,6 +160,7 @@ VocAnnotation parse_voc_annotation(std::string_view xml, const std::string& path
   VocAnnotation image;
   image.path = path;
   image.id = std::filesystem::path(path).stem().string();
+  if (const pugi::xml_node size = root.child("size")) image.size_line = reader.line(size);
   image.width = reader.stated_side(root.child("size"), "width");
   image.height = reader.stated_side(root.child("size"), "height");
   for (const pugi::xml_node& node : root.children("object")) {
@@ -162,12 +179,17 @@ VocDataset read_voc_dataset(const std::string& directory, const std::string& set
   VocDataset dataset;
   dataset.directory = directory;
   dataset.set = set;
-  for (const std::string& id : read_image_set((root / "ImageSets" / "Main" / (set + ".txt")).string())) {
+  const std::string list = image_set_path(directory, set);
+  std::set<std::string> seen;
+  for (const auto& [id, line] : read_image_set(list)) {
+    if (!seen.insert(id).second)
+      throw Error(ErrorCode::bad_file, fmt::format("{}:{}: image {} is listed twice", list, line, id));
     const std::string path = (root / "Annotations" / (id + ".xml")).string();
-    dataset.images.push_back(
-        parse_voc_annotation(read_whole_file(path, max_text_bytes), path, &dataset.remarks));
+    dataset.images.push_back(parse_voc_annotation(read_voc_text(path), path, &dataset.remarks));
     dataset.images.back().id = id;
   }
+  if (dataset.images.empty())
+    throw Error(ErrorCode::bad_file, fmt::format("{}: the image set is empty", list));
   return dataset;
 }
 
@@ -181,11 +203,24 @@ std::string voc_image_path(const std::string& directory, const std::string& id) 
               fmt::format("{}: no image of this name (.jpg, .jpeg, .png or .bmp)", (folder / id).string()));
 }
 
-std::vector<std::string> object_names(const VocDataset& dataset) {
-  std::set<std::string> names;
-  for (const VocAnnotation& image : dataset.images) {
-    for (const VocObject& object : image.objects) names.insert(object.name);
+ClassNames::ClassNames(std::span<const std::string> names) {
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    exact_.emplace(names[i], i);
+    folded_.emplace(folded(names[i]), i);
   }
+}
+
+std::optional<std::size_t> ClassNames::find(const std::string& name) const {
+  if (const auto found = exact_.find(name); found != exact_.end()) return found->second;
+  const auto found = folded_.find(folded(name));
+  return found == folded_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::vector<std::string> object_names(const VocDataset& dataset) {
+  std::set<std::string> names, seen;
+  for (const VocAnnotation& image : dataset.images)
+    for (const VocObject& object : image.objects) names.insert(object.name);
+  std::erase_if(names, [&](const std::string& name) { return !seen.insert(folded(name)).second; });
   return {names.begin(), names.end()};
 }
 

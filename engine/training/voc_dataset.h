@@ -2,6 +2,9 @@
 #pragma once
 
 #include <array>
+#include <map>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +23,7 @@ struct VocAnnotation {
   std::string path;                // of the XML file, for messages
   int width = 0, height = 0;       // as stated; 0 where the file does not say
   std::vector<VocObject> objects;  // in file order
+  int size_line = 0;               // of the <size>; 0 without one
 };
 
 struct VocDataset {
@@ -34,6 +38,22 @@ struct VocDataset {
 VocAnnotation parse_voc_annotation(std::string_view xml, const std::string& path,
                                    std::vector<std::string>* remarks = nullptr);
 
+// The text of an annotation or an image set. Throws Error(io), and Error(bad_file) for one that is empty or
+// larger than any such file.
+std::string read_voc_text(const std::string& path);
+
+struct ImageSetLine {
+  std::string id;
+  int line = 0;
+};
+// The lines of an image set that name an image, repeated ones too. Throws as read_voc_text().
+std::vector<ImageSetLine> read_image_set(const std::string& path);
+
+std::string image_set_path(const std::string& directory, const std::string& set);
+
+// "train+val": the names of the sets.
+std::vector<std::string> split_sets(const std::string& sets);
+
 // Reads the image set and every annotation it names; images are not touched. Throws Error(io) or
 // Error(bad_file).
 VocDataset read_voc_dataset(const std::string& directory, const std::string& set);
@@ -42,7 +62,20 @@ VocDataset read_voc_dataset(const std::string& directory, const std::string& set
 // Error(io).
 std::string voc_image_path(const std::string& directory, const std::string& id);
 
-// The names of all objects, each once, in alphabetical order.
+// Which of several classes a name means: the one of this name, else the first that differs in upper and lower
+// case alone.
+class ClassNames {
+ public:
+  ClassNames() = default;  // finds nothing
+  explicit ClassNames(std::span<const std::string> names);
+  std::optional<std::size_t> find(const std::string& name) const;  // index into `names`
+
+ private:
+  std::map<std::string, std::size_t> exact_, folded_;
+};
+
+// The names of all objects in alphabetical order, each once: of several that differ in upper and lower case
+// alone the first.
 std::vector<std::string> object_names(const VocDataset& dataset);
 
 }  // namespace frcnn

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <limits>
 #include <numeric>
 
@@ -73,11 +74,11 @@ double rounded(double value, const char* format) {
   return std::strtod(text, nullptr);
 }
 
-std::vector<VocTruth> truth_of(const VocDataset& dataset, const std::string& name) {
+std::vector<VocTruth> truth_of(const VocDataset& dataset, const ClassNames& names, std::size_t class_index) {
   std::vector<VocTruth> truth(dataset.images.size());
   for (std::size_t i = 0; i < truth.size(); ++i) {
     for (const VocObject& object : dataset.images[i].objects) {
-      if (object.name != name) continue;
+      if (names.find(object.name) != class_index) continue;
       truth[i].boxes.push_back(object.box);
       truth[i].difficult.push_back(object.difficult);
     }
@@ -184,21 +185,26 @@ VocScore voc_score(const VocDataset& dataset, std::span<const std::string> class
     throw Error(ErrorCode::invalid_argument, fmt::format("detections of {} images for a dataset of {}",
                                                          detections.size(), dataset.images.size()));
   }
-  VocScore score;
-  for (const std::string& name : classes) {
-    std::vector<VocDetection> exact, text;
-    for (std::size_t i = 0; i < detections.size(); ++i) {
-      for (const NamedDetection& found : detections[i]) {
-        if (found.name != name) continue;
-        VocDetection detection{i, found.score, {}};
-        for (std::size_t k = 0; k < 4; ++k) detection.box[k] = static_cast<double>(found.box[k]) + 1;
-        exact.push_back(detection);
-        text.push_back(rounded_as_text(detection));
-      }
+  const ClassNames names(classes);
+  std::vector<std::vector<VocDetection>> by_class(classes.size());
+  for (std::size_t i = 0; i < detections.size(); ++i) {
+    for (const NamedDetection& found : detections[i]) {
+      const auto index = names.find(std::string(found.name));
+      if (!index) continue;
+      VocDetection detection{i, found.score, {}};
+      for (std::size_t k = 0; k < 4; ++k) detection.box[k] = static_cast<double>(found.box[k]) + 1;
+      by_class[*index].push_back(detection);
     }
-    const std::vector<VocTruth> truth = truth_of(dataset, name);
+  }
+  VocScore score;
+  for (std::size_t index = 0; index < classes.size(); ++index) {
+    const std::vector<VocDetection>& exact = by_class[index];
+    std::vector<VocDetection> text;
+    std::transform(exact.begin(), exact.end(), std::back_inserter(text), rounded_as_text);
+    const std::vector<VocTruth> truth = truth_of(dataset, names, index);
     const VocCurve curve = voc_curve(truth, exact, iou_threshold);
-    VocClassScore of_class{name, {}, {}, curve.positives, static_cast<std::int64_t>(exact.size()), 0};
+    VocClassScore of_class{
+        classes[index], {}, {}, curve.positives, static_cast<std::int64_t>(exact.size()), 0};
     if (!curve.recall.empty()) of_class.max_recall = curve.recall.back();
     if (curve.positives > 0) {
       of_class.ap = average_precision(curve, metric);

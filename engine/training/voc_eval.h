@@ -65,8 +65,8 @@ struct NamedDetection {
   std::array<float, 4> box{};
 };
 
-// `detections` holds one list per image of the dataset. Names are compared exactly; detections of other
-// classes and objects of other classes play no part.
+// `detections` holds one list per image of the dataset. Names are looked up by ClassNames; detections
+// and objects of other classes play no part.
 VocScore voc_score(const VocDataset& dataset, std::span<const std::string> classes,
                    std::span<const std::vector<NamedDetection>> detections, VocMetric metric,
                    double iou_threshold = 0.5);

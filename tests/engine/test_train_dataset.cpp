@@ -75,6 +75,16 @@ TEST_CASE("train dataset: classes given, other letters, unknown ones, one that n
       ErrorCode::bad_file, {"has no object to learn"});
 }
 
+TEST_CASE("train dataset: without a list, names in other letters are one class") {
+  VocFolder folder;
+  folder.add("a", 40, 30, {{"Dog", {1, 1, 20, 20}}, {"dog", {5, 6, 17, 18}}, {"cat", {2, 2, 9, 9}}});
+  folder.set("train");
+  const TrainDataset data = make(folder);
+  CHECK(data.classes == std::vector<std::string>{"__background__", "Dog", "cat"});
+  CHECK(data.entries[0].objects[0].class_id == 1);
+  CHECK(data.entries[0].objects[1].class_id == 1);
+}
+
 TEST_CASE("train dataset: inverted, outlying and tiny boxes by policy") {
   VocFolder folder;
   folder.add("a", 40, 30,

@@ -36,7 +36,8 @@ std::string message_of(const std::string& xml) {
 struct Dataset {
   fs::path root = fs::temp_directory_path() / ("frcnn_voc_" + std::to_string(::getpid()));
   Dataset() {
-    for (const char* folder : {"Annotations", "ImageSets/Main", "JPEGImages"}) fs::create_directories(root / folder);
+    for (const char* folder : {"Annotations", "ImageSets/Main", "JPEGImages"})
+      fs::create_directories(root / folder);
   }
   ~Dataset() { fs::remove_all(root); }
   void put(const std::string& name, const std::string& text) const { std::ofstream(root / name) << text; }
@@ -58,7 +59,8 @@ TEST_CASE("voc annotation: names, flags, fractional boxes, parts passed over") {
   const auto image = frcnn::parse_voc_annotation(
       annotation(object(" dog\n", sides("1", " 2.5 ", "100", "50"), "<difficult>1</difficult>" + part) +
                  object("cat", sides("40", "10", "30", "20"), "<difficult> </difficult>") +
-                 object("cat", sides("0", "10", "30", "20"), "<difficult>0</difficult>") + object("cow", sides("9", "9", "9", "9"))),
+                 object("cat", sides("0", "10", "30", "20"), "<difficult>0</difficult>") +
+                 object("cow", sides("9", "9", "9", "9"))),
       "d/a.xml", &remarks);
   CHECK(image.id == "a");
   CHECK(image.width == 100);
@@ -80,20 +82,26 @@ TEST_CASE("voc annotation: damage is named with file and line") {
   CHECK(message_of("no xml").find("d/a.xml:1: ") == 0);
   CHECK(message_of("<other/>") == "d/a.xml:1: no <annotation> in this file");
   CHECK(message_of("<annotation>\n<object>\n</annotation>").find("d/a.xml:3: not well-formed XML") == 0);
-  CHECK(message_of(annotation(object("", sides("1", "1", "2", "2")))) == "d/a.xml:3: an <object> with an empty <name>");
+  CHECK(message_of(annotation(object("", sides("1", "1", "2", "2")))) ==
+        "d/a.xml:3: an <object> with an empty <name>");
   CHECK(message_of(annotation("<object><name>x</name></object>")) == "d/a.xml:3: <object> has no <bndbox>");
   CHECK(message_of(annotation(object("x", "<xmin>1</xmin>"))) == "d/a.xml:5: <bndbox> has no <ymin>");
-  CHECK(message_of(annotation(object("x", sides("1", "2x", "3", "4")))) == "d/a.xml:5: <ymin> is \"2x\", expected a number");
-  CHECK(message_of(annotation(object("x", sides("1", "", "3", "4")))).find("<ymin> is \"\"") != std::string::npos);
-  CHECK(message_of(annotation(object("x", sides("1", "nan", "3", "4")))).find("<ymin> is \"nan\"") != std::string::npos);
-  CHECK(message_of(annotation(object("x", sides("1", "1e300", "3", "4")))).find("expected a number") != std::string::npos);
-  CHECK(message_of("<annotation><size><width>-3</width></size></annotation>").find("<width> is -3") != std::string::npos);
+  CHECK(message_of(annotation(object("x", sides("1", "2x", "3", "4")))) ==
+        "d/a.xml:5: <ymin> is \"2x\", expected a number");
+  CHECK(message_of(annotation(object("x", sides("1", "", "3", "4")))).find("<ymin> is \"\"") !=
+        std::string::npos);
+  CHECK(message_of(annotation(object("x", sides("1", "nan", "3", "4")))).find("<ymin> is \"nan\"") !=
+        std::string::npos);
+  CHECK(message_of(annotation(object("x", sides("1", "1e300", "3", "4")))).find("expected a number") !=
+        std::string::npos);
+  CHECK(message_of("<annotation><size><width>-3</width></size></annotation>").find("<width> is -3") !=
+        std::string::npos);
   // Depth and entities: neither the stack nor the memory suffers.
   std::string deep = "<annotation>";
   for (int i = 0; i < 200000; ++i) deep += "<a>";
   CHECK(message_of(deep).find("not well-formed XML") != std::string::npos);
-  CHECK(message_of("<!DOCTYPE a [<!ENTITY b \"bbbb\"><!ENTITY c \"&b;&b;\">]><annotation>" + object("&c;", sides("1", "1", "2", "2")) +
-                   "</annotation>") == "no error");
+  CHECK(message_of("<!DOCTYPE a [<!ENTITY b \"bbbb\"><!ENTITY c \"&b;&b;\">]><annotation>" +
+                   object("&c;", sides("1", "1", "2", "2")) + "</annotation>") == "no error");
 }
 
 TEST_CASE("voc dataset: image sets, order, missing parts") {
@@ -113,10 +121,30 @@ TEST_CASE("voc dataset: image sets, order, missing parts") {
   CHECK(data.error_of("blank").find("the image set is empty") != std::string::npos);
   CHECK(data.error_of("more").find("c.xml: cannot open") != std::string::npos);
   CHECK(data.error_of("none").find("none.txt: cannot open") != std::string::npos);
-  CHECK_THROWS_WITH(frcnn::read_voc_dataset("/nowhere", "test"), Catch::Matchers::Contains("/nowhere: not a VOC dataset"));
-  CHECK_THROWS_WITH(frcnn::voc_image_path(data.root.string(), "b"), Catch::Matchers::Contains("b: no image of this name"));
+  CHECK_THROWS_WITH(frcnn::read_voc_dataset("/nowhere", "test"),
+                    Catch::Matchers::Contains("/nowhere: not a VOC dataset"));
+  CHECK_THROWS_WITH(frcnn::voc_image_path(data.root.string(), "b"),
+                    Catch::Matchers::Contains("b: no image of this name"));
   data.put("JPEGImages/b.PNG", "");
   CHECK(fs::path(frcnn::voc_image_path(data.root.string(), "b")).filename() == "b.PNG");
   data.put("JPEGImages/b.jpg", "");
   CHECK(fs::path(frcnn::voc_image_path(data.root.string(), "b")).filename() == "b.jpg");
+}
+
+TEST_CASE("class names: exactly, else in other letters; sets are split at +") {
+  const std::vector<std::string> names{"Dog", "dog", "cat"};
+  const frcnn::ClassNames classes(names);
+  CHECK(classes.find("dog") == 1);
+  CHECK(classes.find("Dog") == 0);
+  CHECK(classes.find("DOG") == 0);
+  CHECK(classes.find("CAT") == 2);
+  CHECK_FALSE(classes.find("do"));
+  CHECK_FALSE(frcnn::ClassNames().find("cat"));
+  frcnn::VocDataset data;
+  data.images.resize(1);
+  for (const char* name : {"dog", "cat", "Dog", "dog"})
+    data.images[0].objects.push_back({name, false, {}, 0});
+  CHECK(frcnn::object_names(data) == std::vector<std::string>{"Dog", "cat"});
+  CHECK(frcnn::split_sets("train+val") == std::vector<std::string>{"train", "val"});
+  CHECK(frcnn::split_sets("train") == std::vector<std::string>{"train"});
 }
