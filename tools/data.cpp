@@ -26,7 +26,7 @@ namespace {
 
 struct Options {
   std::string data, set, classes, model, preset, json;
-  bool fix = false, all = false;
+  bool fix = false, fix_origin = false, all = false;
 };
 
 constexpr std::size_t shown_of_a_kind = 20;
@@ -42,11 +42,17 @@ constexpr const char* data_help =
     "missing or cannot be read, stated sizes that are not the image's, boxes that count from 0, are "
     "inverted, without extent,\n"
     "out of their image or there twice, classes that are not in the list, equal images, and image sets that "
-    "share images.\n"
+    "share images,\n"
+    "are empty or list an image twice.\n"
     "--fix swaps corners, cuts boxes off at the border, removes boxes without extent and repeated ones, and "
-    "corrects sizes;\n"
-    "the file's first state stays beside it as NAME.xml.orig. The exit code is 0 when nothing is wrong (any "
-    "more).";
+    "corrects sizes\n"
+    "where all boxes lie in the image; --fix-origin moves the boxes of all checked files that count from 0. "
+    "A "
+    "file's first\n"
+    "state stays beside it as NAME.xml.orig; a repair that is stopped goes on with the next --fix. The exit "
+    "code "
+    "is 0 when\n"
+    "nothing is wrong (any more).";
 
 std::vector<const DataFinding*> of_kind(const DataReport& report, Defect defect) {
   std::vector<const DataFinding*> found;
@@ -63,11 +69,21 @@ std::vector<Defect> kinds(const DataReport& report) {
   return all;
 }
 
+std::string remedies(const std::vector<const DataFinding*>& found) {
+  const auto count = [&](Remedy remedy) {
+    return std::count_if(found.begin(), found.end(),
+                         [&](const DataFinding* one) { return one->remedy == remedy; });
+  };
+  const auto open = count(Remedy::none), all = static_cast<std::ptrdiff_t>(found.size());
+  if (open == all) return {};
+  const std::string option = count(Remedy::fix) > 0 ? "--fix" : "--fix-origin";
+  return open == 0 ? ", " + option + " repairs" : fmt::format(", {} repairs {}", option, all - open);
+}
+
 void print_findings(const DataReport& report, bool all) {
   for (const Defect defect : kinds(report)) {
     const auto found = of_kind(report, defect);
-    fmt::print("\n{} ({}{})\n", name_of(defect), found.size(),
-               is_repairable(defect) ? ", --fix repairs" : "");
+    fmt::print("\n{} ({}{})\n", name_of(defect), found.size(), remedies(found));
     const std::size_t shown = all ? found.size() : std::min(found.size(), shown_of_a_kind);
     for (std::size_t i = 0; i < shown; ++i) fmt::print("  {}\n", found[i]->message());
     if (shown < found.size()) fmt::print("  and {} more (--all shows them)\n", found.size() - shown);
@@ -97,6 +113,12 @@ void print_quantiles(const DataReport& report, const ModelConfig& model) {
       100 * report.reaches_positive, 100 * report.below_negative);
 }
 
+const char* origin_text(const DataReport& report) {
+  if (report.touching_size > 0) return "1, as VOC's do";
+  if (!of_kind(report, Defect::counts_from_zero).empty()) return "0, VOC's from 1";
+  return "1 or 0, too little shows which: taken as from 1";
+}
+
 void print_report(const DataReport& report, const Options& options, const ModelConfig& model) {
   fmt::print("{}: {} images, {} objects ({} difficult), {} images without objects\n",
              voc_directory(options.data), report.images, report.objects, report.difficult,
@@ -107,11 +129,10 @@ void print_report(const DataReport& report, const Options& options, const ModelC
     sets += fmt::format("{}{} {}", sets.empty() ? "" : ", ", name, count);
   if (!sets.empty()) fmt::print("Image sets: {}\n", sets);
   fmt::print(
-      "Coordinates: {} boxes end at their image's width or height, {} have a side at 0: they count from {}\n",
-      report.touching_size, report.touching_zero,
-      report.touching_size > 0   ? "1, as VOC's do"
-      : report.touching_zero > 0 ? "0, VOC's from 1"
-                                 : "1 or 0, nothing shows which");
+      "Coordinates: {} boxes end at their image's width or height, {} a pixel before, {} have a side at 0: "
+      "they "
+      "count from {}\n",
+      report.touching_size, report.touching_last, report.touching_zero, origin_text(report));
   if (report.objects > 0) print_quantiles(report, model);
   print_findings(report, options.all);
 }
@@ -126,6 +147,7 @@ std::string report_json(const DataReport& report, const std::vector<DataRepair>&
                               {"classes", report.classes},
                               {"sets", report.sets},
                               {"touching_zero", report.touching_zero},
+                              {"touching_last", report.touching_last},
                               {"touching_size", report.touching_size},
                               {"quantiles", Quantiles::points},
                               {"width", quantiles_json(report.width)},
@@ -141,7 +163,7 @@ std::string report_json(const DataReport& report, const std::vector<DataRepair>&
                                 {"file", one.file},
                                 {"line", one.line},
                                 {"what", one.what},
-                                {"repairable", is_repairable(one.defect)}});
+                                {"repairable", one.remedy != Remedy::none}});
   json["repairs"] = nlohmann::ordered_json::array();
   for (const DataRepair& one : repairs)
     json["repairs"].push_back({{"file", one.file}, {"original", one.original}, {"changes", one.changes}});
@@ -163,14 +185,19 @@ int check(const Options& options) {
     if (!progress) progress = std::make_unique<Progress>(total);
     progress->show(done, "images");
   };
-  const DataReport report = check_data(voc_directory(options.data), wanted);
+  const std::string directory = voc_directory(options.data);
+  const bool fixing = options.fix || options.fix_origin;
+  const std::vector<std::string> finished = fixing ? finish_repair(directory) : std::vector<std::string>{};
+  const DataReport report = check_data(directory, wanted);
   progress.reset();
   std::vector<DataRepair> repairs;
-  if (options.fix) repairs = repair_data(report);
+  if (fixing) repairs = repair_data(report, {options.fix_origin, {}});
 
   if (options.json == "-") {
     fmt::print("{}", report_json(report, repairs));
   } else {
+    if (!finished.empty())
+      fmt::print("finished an earlier repair that was stopped: {} files replaced\n\n", finished.size());
     print_report(report, options, wanted.model);
     for (const DataRepair& one : repairs) {
       fmt::print("\nrepaired {} (as it was: {})\n", one.file, one.original);
@@ -178,15 +205,16 @@ int check(const Options& options) {
     }
   }
   if (!options.json.empty() && options.json != "-") {
-    const std::string text = report_json(report, repairs);
-    write_atomically(options.json, [&](const Append& append) { append(text.data(), text.size()); });
+    write_atomically(options.json, report_json(report, repairs));
   }
   const auto open =
-      std::count_if(report.findings.begin(), report.findings.end(),
-                    [&](const DataFinding& one) { return !options.fix || !is_repairable(one.defect); });
+      std::count_if(report.findings.begin(), report.findings.end(), [&](const DataFinding& one) {
+        return one.remedy == Remedy::none || (one.remedy == Remedy::fix && !fixing) ||
+               (one.remedy == Remedy::move_origin && !options.fix_origin);
+      });
   if (options.json != "-")
     fmt::print("\n{} found{}\n", report.findings.size(),
-               options.fix ? fmt::format(", {} files repaired", repairs.size()) : "");
+               fixing ? fmt::format(", {} files repaired", repairs.size()) : "");
   return open > 0 ? exit_bad_input : exit_ok;
 }
 
@@ -221,6 +249,9 @@ void add_data(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_flag("--fix", options->fix,
                     "Repair what can be repaired; the originals are kept beside the files");
+  command->add_flag(
+      "--fix-origin", options->fix_origin,
+      "As --fix, and boxes that count from 0 are moved to count from 1, in all files that are checked");
   command->add_flag("--all", options->all, "Show every finding");
   command
       ->add_option("--json", options->json, "The report as JSON; - is standard output, instead of the tables")

@@ -4,16 +4,16 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <filesystem>
-#include <optional>
 #include <set>
+#include <span>
 
 #include "detector/anchors.h"
 #include "detector/faster_rcnn.h"
 #include "frcnn/error.h"
 #include "model_io/image_file.h"
-#include "model_io/whole_file.h"
 #include "training/train_dataset.h"
 
 namespace frcnn {
@@ -21,28 +21,29 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t max_text_bytes = std::size_t{16} << 20;
-
 struct DefectName {
   Defect defect;
   const char* name;
-  bool repairable;
+  Remedy remedy;
 };
 constexpr DefectName defect_names[] = {
-    {Defect::malformed, "malformed annotation", false},
-    {Defect::no_annotation, "missing annotation", false},
-    {Defect::no_image, "missing image", false},
-    {Defect::broken_image, "broken image", false},
-    {Defect::wrong_size, "wrong size", true},
-    {Defect::counts_from_zero, "counted from 0", true},
-    {Defect::inverted, "inverted", true},
-    {Defect::zero_size, "zero-size", true},
-    {Defect::out_of_frame, "out of frame", true},
-    {Defect::duplicate, "duplicate", true},
-    {Defect::contradiction, "contradiction", false},
-    {Defect::unknown_class, "unknown class", false},
-    {Defect::same_pixels, "same pixels", false},
-    {Defect::shared_image, "shared image", false},
+    {Defect::unfinished_repair, "unfinished repair", Remedy::fix},
+    {Defect::bad_set, "unusable image set", Remedy::none},
+    {Defect::listed_twice, "listed twice", Remedy::none},
+    {Defect::malformed, "malformed annotation", Remedy::none},
+    {Defect::no_annotation, "missing annotation", Remedy::none},
+    {Defect::no_image, "missing image", Remedy::none},
+    {Defect::broken_image, "broken image", Remedy::none},
+    {Defect::wrong_size, "wrong size", Remedy::fix},
+    {Defect::counts_from_zero, "counted from 0", Remedy::move_origin},
+    {Defect::inverted, "inverted", Remedy::fix},
+    {Defect::zero_size, "zero-size", Remedy::fix},
+    {Defect::out_of_frame, "out of frame", Remedy::fix},
+    {Defect::duplicate, "duplicate", Remedy::fix},
+    {Defect::contradiction, "contradiction", Remedy::none},
+    {Defect::unknown_class, "unknown class", Remedy::none},
+    {Defect::same_pixels, "same pixels", Remedy::none},
+    {Defect::shared_image, "shared image", Remedy::none},
 };
 
 const DefectName& entry_of(Defect defect) {
@@ -68,10 +69,22 @@ std::string without(const std::string& start, const std::string& message) {
   return message.rfind(start, 0) == 0 ? message.substr(start.size()) : message;
 }
 
+// "LINE: what" of an error's message after its file; 0 for one without a line.
+int take_line(std::string& message) {
+  int line = 0;
+  const char* const end = message.data() + message.size();
+  const auto [rest, error] = std::from_chars(message.data(), end, line);
+  if (error != std::errc() || end - rest < 2 || rest[0] != ':') return 0;
+  message.erase(0, static_cast<std::size_t>(rest + 2 - message.data()));
+  return line;
+}
+
 class Checker {
  public:
   Checker(const std::string& directory, const DataCheckOptions& options)
       : root_(directory), options_(options) {
+    report_.directory = directory;
+    if (!options.classes.empty()) classes_ = ClassNames(std::span(options.classes).subspan(1));
     for (const auto& anchor : base_anchors(options.model))
       anchors_.push_back({anchor[2] - anchor[0] + 1.0, anchor[3] - anchor[1] + 1.0});
   }
@@ -80,10 +93,14 @@ class Checker {
     if (!fs::is_directory(root_ / "Annotations"))
       throw Error(ErrorCode::io,
                   fmt::format("{}: not a VOC dataset: there is no folder Annotations in it", root_.string()));
+    if (repair_is_unfinished(root_.string()))
+      add(Defect::unfinished_repair, (root_ / "Annotations").string(), 0,
+          "a repair was stopped in the middle: some files are mended, some are not");
     read_sets();
+    compare_sets();
     std::vector<VocAnnotation> annotations;
     for (const std::string& id : images_to_check()) read(id, annotations);
-    decide_convention(annotations);
+    decide_origin(annotations);
     for (std::size_t i = 0; i < annotations.size(); ++i) {
       if (options_.progress) options_.progress(i, annotations.size());
       check(annotations[i]);
@@ -93,100 +110,127 @@ class Checker {
   }
 
  private:
+  struct Place {
+    std::string file;
+    int line = 0;
+  };
+  using ImageSet = std::map<std::string, Place>;  // where each of its images is listed
+
   void add(Defect defect, const std::string& file, int line, const std::string& what) {
-    report_.findings.push_back({defect, file, line, what});
+    report_.findings.push_back({defect, file, line, what, entry_of(defect).remedy});
   }
 
-  // Sets, and pairs of them that share images though neither is part of the other.
   void read_sets() {
-    const fs::path folder = root_ / "ImageSets" / "Main";
     std::error_code none;
-    for (const auto& entry : fs::directory_iterator(folder, none)) {
-      if (entry.path().extension() != ".txt") continue;
-      std::set<std::string>& ids = sets_[entry.path().stem().string()];
-      std::string text = read_whole_file(entry.path().string(), max_text_bytes);
-      for (std::size_t at = 0, line = 1; at < text.size(); ++line) {
-        const std::size_t end = std::min(text.find('\n', at), text.size());
-        std::string id = text.substr(at, end - at);
-        at = end + 1;
-        id = id.substr(0, id.find_first_of(" \t\r"));
-        if (id.empty() || !ids.insert(id).second) continue;
-        const bool wanted = options_.set.empty();
-        if (wanted && !fs::is_regular_file(root_ / "Annotations" / (id + ".xml")))
-          add(Defect::no_annotation, entry.path().string(), static_cast<int>(line),
-              fmt::format("image {} has no annotation", id));
-      }
-      report_.sets[entry.path().stem().string()] = static_cast<std::int64_t>(ids.size());
+    std::vector<fs::path> files;
+    for (const auto& entry : fs::directory_iterator(root_ / "ImageSets" / "Main", none))
+      if (entry.path().extension() == ".txt") files.push_back(entry.path());
+    std::sort(files.begin(), files.end());
+    const std::vector<std::string> wanted = split_sets(options_.set);
+    for (const fs::path& file : files) {
+      const std::string name = file.stem().string();
+      const bool checked =
+          options_.set.empty() || std::find(wanted.begin(), wanted.end(), name) != wanted.end();
+      report_.sets[name] = static_cast<std::int64_t>(read_set(file.string(), checked, sets_[name]));
     }
+  }
+
+  std::size_t read_set(const std::string& file, bool checked, ImageSet& set) {
+    try {
+      for (const auto& [id, line] : read_image_set(file)) {
+        if (!set.emplace(id, Place{file, line}).second)
+          add(Defect::listed_twice, file, line, fmt::format("image {} is listed twice", id));
+        else if (checked && !fs::is_regular_file(annotation_of(id)))
+          add(Defect::no_annotation, file, line, fmt::format("image {} has no annotation", id));
+      }
+      if (set.empty()) add(Defect::bad_set, file, 0, "the image set is empty");
+    } catch (const Error& error) {
+      add(Defect::bad_set, file, 0, without(file + ": ", error.what()));
+    }
+    return set.size();
+  }
+
+  // Pairs of sets that share images though neither is part of the other.
+  void compare_sets() {
     for (auto a = sets_.begin(); a != sets_.end(); ++a)
       for (auto b = std::next(a); b != sets_.end(); ++b) {
-        std::vector<std::string> both;
-        std::set_intersection(a->second.begin(), a->second.end(), b->second.begin(), b->second.end(),
-                              std::back_inserter(both));
-        if (both.empty() || both.size() == a->second.size() || both.size() == b->second.size()) continue;
-        add(Defect::shared_image, (folder / (a->first + ".txt")).string(), 0,
-            fmt::format("shares {} images with {}.txt, the first is {}", both.size(), b->first,
-                        both.front()));
+        std::size_t both = 0;
+        std::string first;
+        Place place;
+        for (const auto& [id, where] : a->second)
+          if (b->second.count(id) && both++ == 0) first = id, place = where;
+        if (both == 0 || both == a->second.size() || both == b->second.size()) continue;
+        add(Defect::shared_image, place.file, place.line,
+            fmt::format("shares {} images with {}.txt, the first is {}", both, b->first, first));
       }
   }
 
   std::vector<std::string> images_to_check() const {
-    std::vector<std::string> ids;
-    if (!options_.set.empty()) {
-      for (std::size_t at = 0; at <= options_.set.size();) {
-        const std::size_t plus = std::min(options_.set.find('+', at), options_.set.size());
-        const std::string name = options_.set.substr(at, plus - at);
-        at = plus + 1;
-        const auto set = sets_.find(name);
-        if (set == sets_.end())
-          throw Error(ErrorCode::io, fmt::format("{}: there is no image set {}", root_.string(), name));
-        ids.insert(ids.end(), set->second.begin(), set->second.end());
-      }
-    } else {
+    std::set<std::string> ids;
+    if (options_.set.empty())
       for (const auto& entry : fs::directory_iterator(root_ / "Annotations"))
-        if (entry.path().extension() == ".xml") ids.push_back(entry.path().stem().string());
+        if (entry.path().extension() == ".xml") ids.insert(entry.path().stem().string());
+    for (const std::string& name :
+         options_.set.empty() ? std::vector<std::string>{} : split_sets(options_.set)) {
+      const auto set = sets_.find(name);
+      if (set == sets_.end())
+        throw Error(ErrorCode::io, fmt::format("{}: there is no image set {}", root_.string(), name));
+      for (const auto& [id, place] : set->second) ids.insert(id);
     }
-    std::sort(ids.begin(), ids.end());
-    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-    return ids;
+    return {ids.begin(), ids.end()};
+  }
+
+  std::string annotation_of(const std::string& id) const {
+    return (root_ / "Annotations" / (id + ".xml")).string();
+  }
+
+  // Where an image is listed, else its annotation.
+  Place place_of(const VocAnnotation& image) const {
+    for (const auto& [name, set] : sets_)
+      if (const auto found = set.find(image.id); found != set.end()) return found->second;
+    return {image.path, 1};
   }
 
   void read(const std::string& id, std::vector<VocAnnotation>& annotations) {
-    const std::string path = (root_ / "Annotations" / (id + ".xml")).string();
-    if (!fs::is_regular_file(path)) return add(Defect::no_annotation, path, 0, "the annotation is missing");
+    const std::string path = annotation_of(id);
+    if (!fs::is_regular_file(path)) return;  // told where it is listed
     try {
-      annotations.push_back(parse_voc_annotation(read_whole_file(path, max_text_bytes), path));
+      annotations.push_back(parse_voc_annotation(read_voc_text(path), path));
       annotations.back().id = id;
-    } catch (const Error& error) {
-      // "FILE:LINE: what", or "FILE: what"
-      const std::string rest = without(path + ":", error.what());
-      const int line = std::atoi(rest.c_str());
-      add(Defect::malformed, path, line, line > 0 ? rest.substr(rest.find(':') + 2) : rest.substr(1));
+      report_.annotations.push_back(path);
+    } catch (const Error& error) {  // "FILE:LINE: what", or "FILE: what"
+      std::string what = without(path + ":", error.what());
+      const int line = take_line(what);
+      add(Defect::malformed, path, line, line > 0 ? what : without(" ", what));
     }
   }
 
-  // VOC's boxes count from 1 and so may reach the image's width; a set that counts from 0 has boxes at 0 and
-  // none there.
-  void decide_convention(const std::vector<VocAnnotation>& annotations) {
+  void decide_origin(const std::vector<VocAnnotation>& annotations) {
     for (const VocAnnotation& image : annotations)
       for (const VocObject& object : image.objects) {
-        if (object.box[0] == 0 || object.box[1] == 0) ++report_.touching_zero;
-        if ((image.width > 0 && object.box[2] == image.width) ||
-            (image.height > 0 && object.box[3] == image.height))
-          ++report_.touching_size;
+        const auto& [x1, y1, x2, y2] = object.box;
+        const auto ends_at = [&](int width, int height) {
+          return (image.width > 0 && x2 == width) || (image.height > 0 && y2 == height);
+        };
+        if (x1 == 0 || y1 == 0) ++report_.touching_zero;
+        if (ends_at(image.width - 1, image.height - 1)) ++report_.touching_last;
+        if (ends_at(image.width, image.height)) ++report_.touching_size;
       }
-    from_zero_ = report_.touching_zero > 0 && report_.touching_size == 0;
+    from_zero_ = report_.touching_zero >= origin_evidence && report_.touching_last >= origin_evidence &&
+                 report_.touching_size == 0;
     if (from_zero_)
       add(Defect::counts_from_zero, root_.string(), 0,
           fmt::format(
-              "boxes count from 0: {} of them have a side at 0 and none reaches its image's width or height",
-              report_.touching_zero));
+              "boxes count from 0: {} of them have a side at 0, {} end at the last pixel counted so, and "
+              "none at its image's width or height",
+              report_.touching_zero, report_.touching_last));
   }
 
   void check(const VocAnnotation& image) {
     ++report_.images;
     report_.objects += static_cast<std::int64_t>(image.objects.size());
     if (image.objects.empty()) ++report_.without_objects;
+    const std::size_t first_finding = report_.findings.size();
     int width = image.width, height = image.height;
     look_at_pixels(image, width, height);
     std::map<std::array<double, 4>, std::set<std::string>> boxes;
@@ -196,8 +240,7 @@ class Checker {
       const auto told = [&](const std::string& what) {
         return fmt::format("box {} of {} {}", fmt::join(object.box, ","), object.name, what);
       };
-      if (!options_.classes.empty() && std::find(options_.classes.begin() + 1, options_.classes.end(),
-                                                 object.name) == options_.classes.end())
+      if (!options_.classes.empty() && !classes_.find(object.name))
         add(Defect::unknown_class, image.path, object.line,
             fmt::format("the class {} is not in the list", object.name));
       auto& names = boxes[object.box];
@@ -209,6 +252,26 @@ class Checker {
                              *names.begin() == object.name ? *names.rbegin() : *names.begin())));
       check_box(image, object, width, height, told);
     }
+    if (fits_stated_size_only(image, width, height)) leave_alone(first_finding);
+  }
+
+  // The boxes were drawn in an image of another size: nothing in the file can be trusted.
+  bool fits_stated_size_only(const VocAnnotation& image, int width, int height) const {
+    if (image.width < 1 || (image.width == width && image.height == height)) return false;
+    const int beyond = from_zero_ ? 0 : 1;
+    return std::any_of(image.objects.begin(), image.objects.end(), [&](const VocObject& object) {
+      return std::max(object.box[0], object.box[2]) > width - 1 + beyond ||
+             std::max(object.box[1], object.box[3]) > height - 1 + beyond;
+    });
+  }
+
+  void leave_alone(std::size_t first_finding) {
+    for (std::size_t i = first_finding; i < report_.findings.size(); ++i) {
+      DataFinding& one = report_.findings[i];
+      one.remedy = Remedy::none;
+      if (one.defect == Defect::wrong_size) one.what += ", and boxes leave it: it has to be mended by hand";
+    }
+    all_sound_ = false;
   }
 
   template <typename Told>
@@ -254,12 +317,13 @@ class Checker {
     try {
       path = voc_image_path(root_.string(), image.id);
     } catch (const Error& error) {
-      return add(Defect::no_image, image.path, 0, error.what());
+      const Place place = place_of(image);
+      return add(Defect::no_image, place.file, place.line, error.what());
     }
     try {
       const Image pixels = read_image(path);
       if (image.width > 0 && (image.width != pixels.width || image.height != pixels.height))
-        add(Defect::wrong_size, image.path, 0,
+        add(Defect::wrong_size, image.path, image.size_line,
             fmt::format("states {}x{}, the image has {}x{} pixels", image.width, image.height, pixels.width,
                         pixels.height));
       width = pixels.width;
@@ -270,11 +334,21 @@ class Checker {
       if (!fresh && read_image(same->second).bgr == pixels.bgr)
         add(Defect::same_pixels, path, 0, fmt::format("has the same pixels as {}", same->second));
     } catch (const Error& error) {
-      add(Defect::broken_image, path, 0, without(path + ": ", error.what()));
+      const Place place = place_of(image);
+      add(Defect::broken_image, path, 0,
+          fmt::format("{} (listed in {}:{})", without(path + ": ", error.what()), place.file, place.line));
     }
   }
 
   void finish() {
+    // Moved in part, a set would be worse than before.
+    for (DataFinding& one : report_.findings) all_sound_ = all_sound_ && one.defect != Defect::malformed;
+    for (DataFinding& one : report_.findings)
+      if (one.defect == Defect::counts_from_zero && !all_sound_) {
+        one.remedy = Remedy::none;
+        one.what +=
+            "; they can be moved when no annotation is malformed or drawn in an image of another size";
+      }
     if (!ious_.empty()) {
       const auto count = static_cast<double>(ious_.size());
       report_.reaches_positive =
@@ -294,9 +368,11 @@ class Checker {
   const fs::path root_;
   const DataCheckOptions& options_;
   std::vector<std::array<double, 2>> anchors_;  // width, height
-  std::map<std::string, std::set<std::string>> sets_;
+  ClassNames classes_;                          // allowed, without the background
+  std::map<std::string, ImageSet> sets_;
   std::map<std::uint64_t, std::string> by_content_;
   bool from_zero_ = false;
+  bool all_sound_ = true;  // no annotation that nothing can be done with
   std::vector<double> widths_, heights_, roots_, aspects_, ious_;
   DataReport report_;
 };
@@ -304,7 +380,6 @@ class Checker {
 }  // namespace
 
 const char* name_of(Defect defect) { return entry_of(defect).name; }
-bool is_repairable(Defect defect) { return entry_of(defect).repairable; }
 
 std::string DataFinding::message() const {
   return line > 0 ? fmt::format("{}:{}: {}", file, line, what) : fmt::format("{}: {}", file, what);

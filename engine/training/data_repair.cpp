@@ -9,11 +9,11 @@
 #include <pugixml.hpp>
 #include <set>
 #include <string_view>
+#include <utility>
 
 #include "frcnn/error.h"
 #include "model_io/atomic_file.h"
 #include "model_io/image_file.h"
-#include "model_io/whole_file.h"
 #include "training/data_check.h"
 #include "training/voc_dataset.h"
 
@@ -22,12 +22,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t max_text_bytes = std::size_t{16} << 20;
 constexpr const char* side_names[] = {"xmin", "ymin", "xmax", "ymax"};
 
-void write_text(const std::string& path, const std::string& text) {
-  write_atomically(path, [&](const Append& append) { append(text.data(), text.size()); });
-}
+// Beside the annotations while a repair replaces them: all that is staged is whole.
+constexpr const char* marker_name = ".frcnn-repair";
+constexpr std::string_view staged_suffix = ".repaired";
 
 // The shortest number, so that a whole one stays whole.
 std::string number_text(double value) { return fmt::format("{}", value); }
@@ -98,8 +97,13 @@ class Edits {
 
 class Repair {
  public:
-  Repair(int width, int height, double shift, Edits& edits, std::vector<std::string>& changes)
-      : width_(width), height_(height), shift_(shift), edits_(edits), changes_(changes) {}
+  Repair(int width, int height, BoxOrigin origin, Edits& edits, std::vector<std::string>& changes)
+      : width_(width),
+        height_(height),
+        first_(origin == BoxOrigin::one ? 1 : 0),
+        shift_(origin == BoxOrigin::zero_to_one ? 1 : 0),
+        edits_(edits),
+        changes_(changes) {}
 
   void size(const pugi::xml_node& root) {
     const pugi::xml_node size = root.child("size");
@@ -116,10 +120,7 @@ class Repair {
   void object(const pugi::xml_node& object, int line) {
     const pugi::xml_node node = object.child("bndbox");
     std::array<double, 4> box{}, was{};
-    for (std::size_t i = 0; i < 4; ++i) {
-      was[i] = node.child(side_names[i]).text().as_double();
-      box[i] = was[i] + shift_;
-    }
+    for (std::size_t i = 0; i < 4; ++i) was[i] = box[i] = node.child(side_names[i]).text().as_double();
     const std::string name = object.child("name").text().get();
     const auto told = [&](const std::string& what) {
       changes_.push_back(
@@ -128,9 +129,11 @@ class Repair {
     if (box[2] < box[0]) std::swap(box[0], box[2]);
     if (box[3] < box[1]) std::swap(box[1], box[3]);
     const bool no_extent = box[0] == box[2] || box[1] == box[3];
-    const double right = width_ > 0 ? width_ : box[2], bottom = height_ > 0 ? height_ : box[3];
-    const bool outside = box[0] > right || box[1] > bottom || box[2] < 1 || box[3] < 1;
-    box = {std::max(box[0], 1.0), std::max(box[1], 1.0), std::min(box[2], right), std::min(box[3], bottom)};
+    const double right = width_ > 0 ? width_ - 1 + first_ : box[2],
+                 bottom = height_ > 0 ? height_ - 1 + first_ : box[3];
+    const bool outside = box[0] > right || box[1] > bottom || box[2] < first_ || box[3] < first_;
+    box = {std::max(box[0], first_), std::max(box[1], first_), std::min(box[2], right),
+           std::min(box[3], bottom)};
     const char* const why = no_extent ? "is removed: it has no extent"
                             : outside ? "is removed: it lies outside its image"
                             : box[0] == box[2] || box[1] == box[3]
@@ -141,6 +144,7 @@ class Repair {
       told(why);
       return edits_.remove_object(object);
     }
+    for (double& side : box) side += shift_;
     if (box == was) return;
     told(fmt::format("becomes {},{},{},{}", box[0], box[1], box[2], box[3]));
     for (std::size_t i = 0; i < 4; ++i)
@@ -149,15 +153,29 @@ class Repair {
 
  private:
   int width_, height_;
-  double shift_;
+  double first_, shift_;  // the first pixel's coordinate; what is added to all
   Edits& edits_;
   std::vector<std::string>& changes_;
   std::set<std::pair<std::array<double, 4>, std::string>> seen_;
 };
 
+// The picture's size; that which the annotation states where the picture cannot be read, as the check has
+// told.
+std::pair<int, int> true_size(const std::string& xml, const std::string& file) {
+  try {
+    const fs::path path(file);
+    const Image pixels =
+        read_image(voc_image_path(path.parent_path().parent_path().string(), path.stem().string()));
+    return {pixels.width, pixels.height};
+  } catch (const Error&) {
+    const VocAnnotation image = parse_voc_annotation(xml, file);
+    return {image.width, image.height};
+  }
+}
+
 }  // namespace
 
-std::string repaired_annotation(const std::string& xml, int width, int height, double shift,
+std::string repaired_annotation(const std::string& xml, int width, int height, BoxOrigin origin,
                                 std::vector<std::string>& changes) {
   // Values as they stand in the text.
   constexpr unsigned int parse = pugi::parse_minimal | pugi::parse_cdata;
@@ -166,7 +184,7 @@ std::string repaired_annotation(const std::string& xml, int width, int height, d
   const pugi::xml_node root = document.child("annotation");
   std::vector<std::string> made;
   Edits edits(xml);
-  Repair repair(width, height, shift, edits, made);
+  Repair repair(width, height, origin, edits, made);
   repair.size(root);
   for (const pugi::xml_node& node : root.children("object")) {
     const auto end = xml.begin() + std::clamp<std::ptrdiff_t>(node.offset_debug(), 0,
@@ -179,43 +197,59 @@ std::string repaired_annotation(const std::string& xml, int width, int height, d
   return *mended;
 }
 
-std::vector<DataRepair> repair_data(const DataReport& report) {
-  std::set<std::string> files;
-  double shift = 0;
-  for (const DataFinding& finding : report.findings) {
-    if (finding.defect == Defect::counts_from_zero) {
-      shift = 1;
-      for (const auto& entry : fs::directory_iterator(fs::path(finding.file) / "Annotations"))
-        if (entry.path().extension() == ".xml") files.insert(entry.path().string());
-    } else if (is_repairable(finding.defect)) {
-      files.insert(finding.file);
+bool repair_is_unfinished(const std::string& directory) {
+  return fs::exists(fs::path(directory) / "Annotations" / marker_name);
+}
+
+std::vector<std::string> finish_repair(const std::string& directory, const DataFix& fix) {
+  const fs::path folder = fs::path(directory) / "Annotations";
+  const bool whole = repair_is_unfinished(directory);
+  std::error_code ignored;
+  std::vector<std::string> staged, replaced;
+  for (const auto& entry : fs::directory_iterator(folder, ignored))
+    if (entry.path().string().ends_with(".xml" + std::string(staged_suffix)))
+      staged.push_back(entry.path().string());
+  std::sort(staged.begin(), staged.end());
+  for (const std::string& path : staged) {
+    if (whole) {
+      const std::string file = path.substr(0, path.size() - staged_suffix.size());
+      if (fix.replacing) fix.replacing(file);
+      write_atomically(file, read_voc_text(path));
+      replaced.push_back(file);
     }
+    fs::remove(path, ignored);
+  }
+  fs::remove(folder / marker_name, ignored);
+  return replaced;
+}
+
+std::vector<DataRepair> repair_data(const DataReport& report, const DataFix& fix) {
+  if (repair_is_unfinished(report.directory))
+    throw Error(ErrorCode::invalid_argument, report.directory + ": an earlier repair is not finished");
+  std::set<std::string> files;
+  BoxOrigin origin = BoxOrigin::one;
+  for (const DataFinding& finding : report.findings) {
+    if (finding.remedy == Remedy::fix) files.insert(finding.file);
+    if (finding.defect != Defect::counts_from_zero) continue;
+    const bool move = fix.move_origin && finding.remedy == Remedy::move_origin;
+    origin = move ? BoxOrigin::zero_to_one : BoxOrigin::zero;
+    if (move) files.insert(report.annotations.begin(), report.annotations.end());
   }
   std::vector<DataRepair> repairs;
   for (const std::string& file : files) {
-    const std::string xml = read_whole_file(file, max_text_bytes);
-    int width = 0, height = 0;
-    try {
-      const VocAnnotation image = parse_voc_annotation(xml, file);
-      width = image.width;
-      height = image.height;
-    } catch (const Error&) {
-      continue;  // malformed: nothing in it can be trusted
-    }
-    try {
-      const Image pixels = read_image(voc_image_path(fs::path(file).parent_path().parent_path().string(),
-                                                     fs::path(file).stem().string()));
-      width = pixels.width;
-      height = pixels.height;
-    } catch (const Error&) {  // missing or broken, as the check has told: the stated size must do
-    }
+    const std::string xml = read_voc_text(file);
+    const auto [width, height] = true_size(xml, file);
     DataRepair repair{file, file + ".orig", {}};
-    const std::string mended = repaired_annotation(xml, width, height, shift, repair.changes);
+    const std::string mended = repaired_annotation(xml, width, height, origin, repair.changes);
     if (repair.changes.empty()) continue;
-    if (!fs::exists(repair.original)) write_text(repair.original, xml);
-    write_text(file, mended);
+    if (!fs::exists(repair.original)) write_atomically(repair.original, xml);
+    write_atomically(file + std::string(staged_suffix), mended);
     repairs.push_back(std::move(repair));
   }
+  if (repairs.empty()) return repairs;
+  write_atomically((fs::path(report.directory) / "Annotations" / marker_name).string(),
+                   "all files are whole\n");
+  finish_repair(report.directory, fix);
   return repairs;
 }
 

@@ -41,6 +41,30 @@ TEST_CASE("data check: a clean set, a bad one, and its repair") {
   CHECK(tool::run({"data", "check", data.path()}).code == 0);
 }
 
+TEST_CASE("data check: boxes are moved on demand only, and a repair that was stopped is finished") {
+  voc_folder::VocFolder data;
+  for (const char* id : {"a", "b", "c", "d", "e"}) data.add(id, 40, 30, {{"cat", {0, 0, 39, 29}}});
+  data.set("train");
+  const std::string before = tool::read_file(data.annotation("a"));
+  const auto fixed = tool::run({"data", "check", data.path(), "--fix"});
+  CHECK(fixed.code == 1);
+  CHECK(has(fixed.out, "counted from 0 (1, --fix-origin repairs)"));
+  CHECK(has(fixed.out, "they count from 0"));
+  CHECK(tool::read_file(data.annotation("a")) == before);
+  const auto moved = tool::run({"data", "check", data.path(), "--fix-origin"});
+  INFO(moved.out + moved.err);
+  CHECK(moved.code == 0);
+  CHECK(has(moved.out, "becomes 1,1,40,30"));
+  CHECK(has(tool::run({"data", "check", data.path()}).out, "they count from 1"));
+
+  const std::string staged = voc_folder::VocFolder::xml(40, 30, {{"cat", {2, 3, 20, 20}}});
+  data.write("Annotations/a.xml.repaired", staged);
+  data.write("Annotations/.frcnn-repair", "x");
+  CHECK(has(tool::run({"data", "check", data.path()}).out, "unfinished repair (1, --fix repairs)"));
+  CHECK(has(tool::run({"data", "check", data.path(), "--fix"}).out, "finished an earlier repair"));
+  CHECK(tool::read_file(data.annotation("a")) == staged);
+}
+
 TEST_CASE("data check: long lists are cut, wrong usage is told") {
   voc_folder::VocFolder data;
   std::vector<voc_folder::Object> objects;

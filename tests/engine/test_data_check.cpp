@@ -1,6 +1,8 @@
 // Every defect that a data set can have is found where it is, and mended without touching anything else.
 #include <algorithm>
 #include <filesystem>
+#include <map>
+#include <stdexcept>
 
 #include "catch.h"
 #include "io/scratch.h"
@@ -112,38 +114,180 @@ TEST_CASE("data repair: everything else in the file stays, byte for byte") {
   wanted.replace(wanted.find("<xmin>9"), 7, "<xmin>3");
   wanted.replace(wanted.find("<xmax>3"), 7, "<xmax>9");
   std::vector<std::string> changes;
-  CHECK(repaired_annotation(xml, 20, 20, 0, changes) == wanted);
+  CHECK(repaired_annotation(xml, 20, 20, BoxOrigin::one, changes) == wanted);
   CHECK(changes == std::vector<std::string>{"5: box 9,2,3,8 of  d\xc3\xa9 becomes 3,2,9,8"});
   changes.clear();
-  CHECK(repaired_annotation(wanted, 20, 20, 0, changes) == wanted);
+  CHECK(repaired_annotation(wanted, 20, 20, BoxOrigin::one, changes) == wanted);
   // An object goes with all that is in it, wherever its end seems to be before.
   const std::string object =
       "\n <object><!-- </object> --><name>x</name><a><![CDATA[</object>]]></a>"
       "<bndbox><xmin>5</xmin><ymin>5</ymin><xmax>5</xmax><ymax>5</ymax></bndbox></object >";
-  CHECK(repaired_annotation("<annotation>" + object + "\n</annotation>", 20, 20, 0, changes) ==
+  CHECK(repaired_annotation("<annotation>" + object + "\n</annotation>", 20, 20, BoxOrigin::one, changes) ==
         "<annotation>\n</annotation>");
   REQUIRE(changes.size() == 1);
   CHECK(changes[0] == "2: box 5,5,5,5 of x is removed: it has no extent");
   changes.clear();
-  CHECK(repaired_annotation("no xml", 20, 20, 0, changes) == "no xml");
+  CHECK(repaired_annotation("no xml", 20, 20, BoxOrigin::one, changes) == "no xml");
   CHECK(changes.empty());
 }
 
-TEST_CASE("data check: a set that counts from 0 is recognised and moved") {
+namespace {
+
+// Five pictures whose boxes count from 0 and reach all borders.
+void count_from_zero(VocFolder& folder) {
+  for (const char* id : {"a", "b", "c", "d", "e"})
+    folder.add(id, 40, 30, {{"cat", {0, 0, 39, 29}}, {"dog", {5, 6, 9, 9}}});
+  folder.set("train");
+}
+
+std::map<std::string, std::string> annotations(const VocFolder& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder / "Annotations"))
+    files[entry.path().filename().string()] = scratch::read(entry.path().string());
+  return files;
+}
+
+std::array<double, 4> box_of(const VocFolder& folder, const std::string& id, std::size_t object) {
+  return parse_voc_annotation(scratch::read(folder.annotation(id)), id).objects.at(object).box;
+}
+
+}  // namespace
+
+TEST_CASE("data check: a set that counts from 0 is recognised, and moved only when that is asked for") {
   VocFolder folder;
-  folder.add("a", 40, 30, {{"cat", {0, 0, 39, 29}}, {"cat", {5, 5, 9, 9}}});
-  folder.add("b", 40, 30, {{"cat", {3, 3, 7, 9}}});
+  count_from_zero(folder);
+  folder.write("Annotations/b.xml", VocFolder::xml(40, 30, {{"cat", {0, 0, 39, 29}}, {"dog", {9, 9, 5, 6}}}));
+  folder.set("some", {"a", "b", "c", "d", "e"});
+  folder.add("apart", 40, 30, {{"cat", {3, 3, 7, 9}}});
+  DataCheckOptions wanted = options();
+  wanted.set = "some";
+  const DataReport report = check_data(folder.path(), wanted);
+  REQUIRE(found(report, Defect::counts_from_zero).size() == 1);
+  CHECK(found(report, Defect::out_of_frame).empty());
+  REQUIRE(repair_data(report).size() == 1);  // the inverted box
+  CHECK(box_of(folder, "b", 0) == std::array<double, 4>{0, 0, 39, 29});
+  CHECK(box_of(folder, "b", 1) == std::array<double, 4>{5, 6, 9, 9});
+
+  DataFix fix;
+  fix.move_origin = true;
+  CHECK(repair_data(check_data(folder.path(), wanted), fix).size() == 5);
+  for (const char* id : {"a", "b", "e"}) {
+    CHECK(box_of(folder, id, 0) == std::array<double, 4>{1, 1, 40, 30});
+    CHECK(box_of(folder, id, 1) == std::array<double, 4>{6, 7, 10, 10});
+  }
+  CHECK(box_of(folder, "apart", 0) == std::array<double, 4>{3, 3, 7, 9});  // was not checked
+  const DataReport after = check_data(folder.path(), wanted);
+  CHECK(found(after, Defect::counts_from_zero).empty());
+  CHECK(repair_data(after, fix).empty());
+}
+
+TEST_CASE("data check: little evidence moves nothing, nor a set of which a part cannot be moved") {
+  VocFolder folder;
+  folder.add("a", 40, 30, {{"cat", {0, 5, 20, 20}}, {"cat", {3, 3, 39, 9}}});
   folder.set("train");
   const DataReport report = check_data(folder.path(), options());
-  REQUIRE(report.findings.size() == 1);
-  CHECK(report.findings[0].defect == Defect::counts_from_zero);
-  CHECK(repair_data(report).size() == 2);
+  CHECK(found(report, Defect::counts_from_zero).empty());
+  CHECK(found(report, Defect::out_of_frame).size() == 1);
+  DataFix fix;
+  fix.move_origin = true;
+  CHECK(repair_data(report, fix).size() == 1);
+  CHECK(box_of(folder, "a", 0) == std::array<double, 4>{1, 5, 20, 20});  // cut off as if from 1
+  CHECK(box_of(folder, "a", 1) == std::array<double, 4>{3, 3, 39, 9});
+
+  VocFolder mixed;
+  count_from_zero(mixed);
+  mixed.write("Annotations/c.xml", "<annotation>\n<object>");
+  mixed.add("f", 40, 30, {{"cat", {0, 0, 39, 29}}});
+  const auto before = annotations(mixed);
+  const DataReport unsound = check_data(mixed.path(), options());
+  CHECK(has(found(unsound, Defect::counts_from_zero), "can be moved when no annotation is malformed"));
+  CHECK(repair_data(unsound, fix).empty());
+  CHECK(annotations(mixed) == before);
+}
+
+TEST_CASE("data repair: stopped anywhere and run again, it ends as if it had not been stopped") {
+  VocFolder whole;
+  count_from_zero(whole);
+  DataFix fix;
+  fix.move_origin = true;
+  repair_data(check_data(whole.path(), options()), fix);
+  const auto wanted = annotations(whole);
+  CHECK(wanted.size() == 10);  // with the originals
+  for (int stop = 0; stop < 5; ++stop) {
+    VocFolder folder;
+    count_from_zero(folder);
+    const DataReport report = check_data(folder.path(), options());
+    int replaced = 0;
+    DataFix stopped = fix;
+    stopped.replacing = [&](const std::string&) {
+      if (replaced++ == stop) throw std::runtime_error("as if killed");
+    };
+    CHECK_THROWS_AS(repair_data(report, stopped), std::runtime_error);
+    // What a new check sees of the mixture draws no conclusion: the repair is finished first.
+    const DataReport mixture = check_data(folder.path(), options());
+    CHECK(found(mixture, Defect::unfinished_repair).size() == 1);
+    CHECK_THROWS_AS(repair_data(mixture, fix), Error);
+    CHECK(finish_repair(folder.path()).size() == static_cast<std::size_t>(5 - stop));
+    CHECK(annotations(folder) == wanted);
+    CHECK(repair_data(check_data(folder.path(), options()), fix).empty());
+    CHECK(annotations(folder) == wanted);
+  }
+  // Stopped before all files were written: nothing was replaced, and nothing of it is used.
+  VocFolder early;
+  count_from_zero(early);
+  const auto before = annotations(early);
+  early.write("Annotations/a.xml.repaired", "cut sho");
+  CHECK(finish_repair(early.path()).empty());
+  CHECK(annotations(early) == before);
+}
+
+TEST_CASE("data repair: boxes that were drawn in an image of another size are left alone") {
+  VocFolder folder;
+  folder.add("small", 400, 300, {{"cat", {1, 1, 40, 30}}});
+  folder.write("Annotations/small.xml",
+               VocFolder::xml(800, 600, {{"cat", {100, 100, 700, 500}}, {"dog", {50, 40, 9, 9}}}));
+  folder.add("fits", 40, 30, {{"cat", {1, 1, 40, 30}}});
+  folder.write("Annotations/fits.xml", VocFolder::xml(30, 40, {{"cat", {1, 1, 40, 30}}}));
+  folder.set("train");
+  const auto before = annotations(folder);
+  const DataReport report = check_data(folder.path(), options());
+  CHECK(has(found(report, Defect::wrong_size),
+            "small.xml:3: states 800x600, the image has 400x300 pixels, and "
+            "boxes leave it"));
+  CHECK(has(found(report, Defect::inverted), "small.xml:"));
+  const auto repairs = repair_data(report);
+  REQUIRE(repairs.size() == 1);
+  CHECK(repairs[0].file == folder.annotation("fits"));
+  CHECK(scratch::read(folder.annotation("small")) == before.at("small.xml"));
+  CHECK_FALSE(std::filesystem::exists(folder.annotation("small") + ".orig"));
   const DataReport after = check_data(folder.path(), options());
-  CHECK(after.findings.empty());
-  CHECK(parse_voc_annotation(scratch::read(folder.annotation("a")), "a").objects[0].box ==
-        std::array<double, 4>{1, 1, 40, 30});
-  CHECK(parse_voc_annotation(scratch::read(folder.annotation("b")), "b").objects[0].box ==
-        std::array<double, 4>{4, 4, 8, 10});
+  for (const DataFinding& one : after.findings) CHECK(one.remedy == Remedy::none);
+}
+
+TEST_CASE(
+    "data check: image sets that are empty, unreadable or list an image twice; names in other letters") {
+  VocFolder folder;
+  voc_folder::fill(folder, 3);
+  folder.add("loud", 40, 30, {{"CAT", {1, 1, 9, 9}}});
+  folder.set("train", {"p0", "p1", "p0", "", "gone"});
+  folder.write("ImageSets/Main/blank.txt", "\n \n");
+  folder.write("ImageSets/Main/empty.txt", "");
+  DataCheckOptions wanted = options();
+  wanted.classes = {"b", "cat", "dog"};
+  const DataReport report = check_data(folder.path(), wanted);
+  CHECK(report.images == 4);
+  CHECK(report.sets.at("train") == 3);
+  CHECK(has(found(report, Defect::listed_twice), "train.txt:3: image p0 is listed twice"));
+  CHECK(has(found(report, Defect::no_annotation), "train.txt:5: image gone has no annotation"));
+  CHECK(has(found(report, Defect::bad_set), "blank.txt: the image set is empty"));
+  CHECK(has(found(report, Defect::bad_set), "empty.txt: "));
+  CHECK(found(report, Defect::unknown_class).empty());
+  // A number in a message is no line.
+  std::filesystem::remove(folder.annotation("p2"));
+  std::filesystem::create_directory(folder.annotation("p2"));
+  folder.write("Annotations/40.xml", "");
+  for (const std::string& message : found(check_data(folder.path(), wanted), Defect::malformed))
+    CHECK(message.find("40.xml: ") != std::string::npos);
 }
 
 TEST_CASE("data check: files that are missing, broken, equal or shared; sizes; classes") {
@@ -167,14 +311,15 @@ TEST_CASE("data check: files that are missing, broken, equal or shared; sizes; c
   const DataReport report = check_data(folder.path(), wanted);
   CHECK(calls > 0);
   CHECK(has(found(report, Defect::broken_image), "p1.png: not a JPEG"));
-  CHECK(has(found(report, Defect::no_image), "p2"));
+  CHECK(has(found(report, Defect::broken_image), "train.txt:2)"));
+  CHECK(has(found(report, Defect::no_image), "train.txt:3: "));
   CHECK(has(found(report, Defect::malformed), "p3.xml:2: <object> has no <bndbox>"));
   CHECK(has(found(report, Defect::malformed), "p4.xml:"));
   CHECK(has(found(report, Defect::same_pixels), "same.png: has the same pixels as "));
-  CHECK(has(found(report, Defect::wrong_size), "turned.xml: states 50x20, the image has 20x50 pixels"));
+  CHECK(has(found(report, Defect::wrong_size), "turned.xml:3: states 50x20, the image has 20x50 pixels"));
   CHECK(has(found(report, Defect::no_annotation), "train.txt:5: image missing has no annotation"));
-  CHECK(
-      has(found(report, Defect::shared_image), "test.txt: shares 1 images with train.txt, the first is p0"));
+  CHECK(has(found(report, Defect::shared_image),
+            "test.txt:1: shares 1 images with train.txt, the first is p0"));
   CHECK(has(found(report, Defect::unknown_class), "same.xml:7: the class cow is not in the list"));
   CHECK(repair_data(report).size() == 1);
   CHECK(parse_voc_annotation(scratch::read(folder.annotation("turned")), "t").height == 50);
@@ -183,7 +328,7 @@ TEST_CASE("data check: files that are missing, broken, equal or shared; sizes; c
   CHECK(check_data(folder.path(), wanted).images == 2);
   wanted.set = "train+test";
   CHECK(has(found(check_data(folder.path(), wanted), Defect::no_annotation),
-            "missing.xml: the annotation is missing"));
+            "train.txt:5: image missing has no annotation"));
   wanted.set = "nothing";
   scratch::check_error([&] { check_data(folder.path(), wanted); }, ErrorCode::io,
                        {"there is no image set nothing"});
