@@ -3,11 +3,13 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <fstream>
 #include <memory>
 #include <sstream>
 #include <string>
+#include <thread>
 
 #include "commands.h"
 #include "dataset_options.h"
@@ -38,14 +40,15 @@ constexpr const char* train_help =
     "explains presets and\n"
     "keys. `frcnn data check` finds mistakes in a dataset beforehand.";
 
-volatile std::sig_atomic_t stop_signal = 0;
+std::atomic<int> stop_signal{0};  // set by a handler, on whichever thread the system chose
+static_assert(std::atomic<int>::is_always_lock_free);
 
 void on_signal(int signal) {
-  if (stop_signal) {  // asked twice: at once
-    std::signal(signal, SIG_DFL);
-    std::raise(signal);
-  }
-  stop_signal = signal;
+  if (stop_signal.exchange(signal) == 0) return;
+  struct sigaction standard {};  // asked twice: at once
+  standard.sa_handler = SIG_DFL;
+  sigaction(signal, &standard, nullptr);
+  raise(signal);
 }
 
 // SIGINT and SIGTERM ask the run to stop while this lives.
@@ -108,6 +111,15 @@ void print_origins(const std::vector<LayerOrigin>& origins, const std::string& i
                origin_text(one));
 }
 
+// `threads` as given: on the CPU 0 means all, elsewhere nothing depends on it.
+RunDevice run_device(const Device& device, int threads) {
+  if (!device.is_host())
+    threads = 0;
+  else if (threads == 0)
+    threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  return {device.name(), std::string(name_of(device.precision())), threads};
+}
+
 std::string gib(double bytes) {
   return bytes < (1 << 30) ? fmt::format("{:.0f} MiB", bytes / (1 << 20))
                            : fmt::format("{:.2f} GiB", bytes / (1 << 30));
@@ -134,30 +146,48 @@ TrainLimits limits_of(const TrainSetup& setup) {
   return limits;
 }
 
+// Decoded images that wait for their turn, at most.
+double loader_bytes(const LoaderOptions& options, const TrainLimits& limits, std::int64_t images_per_update) {
+  const double batch = 3.0 * static_cast<double>(limits.image_pixels * images_per_update);
+  return std::min(static_cast<double>(options.max_queued_bytes) + options.threads * batch,
+                  (2.0 * options.threads + 2) * batch);
+}
+
+void print_memory(const TrainSetup& setup, const std::shared_ptr<Device>& device, const TrainLimits& limits,
+                  double parameters, const LoaderOptions& loader) {
+  const TrainConfig& train = setup.config.train;
+  const auto network =
+      static_cast<double>(TrainNetwork::planned_bytes(setup.model, setup.weights, train, device, limits));
+  // Weights as given, and while saving a copy of the state and of the model.
+  const double copies = parameters * sizeof(float) * (2 + 3 + 1);
+  const auto evaluation =
+      setup.validation
+          ? static_cast<double>(evaluation_bytes(setup.model, setup.weights, device, *setup.validation))
+          : 0.0;
+  const double images = loader_bytes(loader, limits, train.solver.iter_size),
+               total = network + copies + evaluation + images, available = available_memory();
+  fmt::print(
+      "Memory: about {} for the network, {} for copies of its weights, {} for evaluation, {} for images\n",
+      gib(network), gib(copies), gib(evaluation), gib(images));
+  if (device->is_host() && available > 0 && total > available)
+    fmt::print(stderr,
+               "frcnn: warning: about {} are needed, {} are free: expect the run to be killed or to crawl\n",
+               gib(total), gib(available));
+}
+
 void print_plan(const TrainSetup& setup, const TrainCommand& command, const std::shared_ptr<Device>& device,
-                const TrainLimits& limits) {
+                const TrainLimits& limits, const TrainerOptions& options) {
   const RunConfig& config = setup.config;
-  fmt::print("{} {}: {} images, {} objects of {} classes ({})\n", voc_directory(command.data),
-             command.train_set, setup.dataset.entries.size(), setup.dataset.objects,
-             setup.dataset.classes.size() - 1,
+  fmt::print("{} {}: {} images, {} objects of {} classes ({})\n", command.data, command.train_set,
+             setup.dataset.entries.size(), setup.dataset.objects, setup.dataset.classes.size() - 1,
              fmt::join(setup.dataset.classes.begin() + 1, setup.dataset.classes.end(), ", "));
   std::int64_t parameters = 0;
   for (const auto& [name, tensor] : setup.weights) parameters += tensor.shape.elements();
   fmt::print("{}: {} parameters; preset {}, {} updates of {} image{}, seed {}, on {} in {}\n",
              setup.model.name, parameters, config.train.preset, config.train.iterations,
              config.train.solver.iter_size, config.train.solver.iter_size == 1 ? "" : "s", config.train.seed,
-             device->name(), command.device.precision);
-  const auto network = static_cast<double>(
-      TrainNetwork::planned_bytes(setup.model, setup.weights, config.train, device, limits));
-  // Weights as given, and while saving a copy of the state and of the model.
-  const double copies = static_cast<double>(parameters) * sizeof(float) * (2 + 3 + 1);
-  const double total = network + copies, available = available_memory();
-  fmt::print("Memory: about {} for the network and {} for copies of its weights\n", gib(network),
-             gib(copies));
-  if (device->is_host() && available > 0 && total > available)
-    fmt::print(stderr,
-               "frcnn: warning: about {} are needed, {} are free: expect the run to be killed or to crawl\n",
-               gib(total), gib(available));
+             options.device.device, options.device.precision);
+  print_memory(setup, device, limits, static_cast<double>(parameters), options.loader);
 }
 
 std::string scores_text(const EvaluationRecord& record, bool best) {
@@ -179,29 +209,35 @@ void check_device(const TrainSetup& setup, const RunDevice& device) {
                was.device, was.precision, was.threads, device.device, device.precision, device.threads);
 }
 
-int train(TrainCommand command) {
-  const StopSignals signals;
-  TrainSetup setup = prepare(command);
-  warn(setup.dataset.warnings);
-  const DetectorOptions where = detector_options(command.device);
-  const std::shared_ptr<Device> device = make_device(where.device, where.precision, where.threads);
-  const TrainLimits limits = limits_of(setup);
-  print_origins(setup.origins, command.init);
-  print_plan(setup, command, device, limits);
-  std::fflush(stdout);
-  TrainNetwork network(setup.model, setup.weights, setup.config.train, device, limits);
-  setup.weights.clear();
-  const RunLock lock(command.out);
-  write_run_files(command, setup.config);
-
+TrainerOptions trainer_options(const TrainCommand& command, const Device& device) {
   TrainerOptions options;
   options.run_directory = command.out;
   options.checkpoint_every = command.checkpoint_every;
   options.keep_checkpoints = command.keep_checkpoints;
   options.evaluate_every = command.evaluate_every < 0 ? command.checkpoint_every : command.evaluate_every;
-  options.device = {device->name(), command.device.precision, command.device.threads};
+  options.evaluation_set = command.val_set;
+  options.metric = command.metric;
+  options.device = run_device(device, command.device.threads);
   options.loader.threads = command.loader_threads;
+  return options;
+}
+
+int train(TrainCommand command) {
+  const StopSignals signals;
+  TrainSetup setup = prepare(command);
+  for (const std::string& warning : setup.warnings) fmt::print(stderr, "frcnn: warning: {}\n", warning);
+  warn(setup.dataset.warnings);
+  const DetectorOptions where = detector_options(command.device);
+  const std::shared_ptr<Device> device = make_device(where.device, where.precision, where.threads);
+  const TrainerOptions options = trainer_options(command, *device);
+  const TrainLimits limits = limits_of(setup);
+  print_origins(setup.origins, command.init);
+  print_plan(setup, command, device, limits, options);
   check_device(setup, options.device);
+  std::fflush(stdout);
+  TrainNetwork network(setup.model, setup.weights, setup.config.train, device, limits);
+  setup.weights.clear();
+  write_run_files(command, setup.config);
 
   const std::int64_t iterations = setup.config.train.iterations,
                      first = setup.checkpoint ? setup.checkpoint->position.step : 0;
@@ -216,12 +252,17 @@ int train(TrainCommand command) {
   hooks.stop_wanted = stop_wanted;
   if (setup.validation)
     hooks.evaluate = [&](const std::shared_ptr<const Model>& model) {
-      const VocMetric metric = command.metric == "voc07" ? VocMetric::eleven_point : VocMetric::area;
-      return evaluate_model(model, device, *setup.validation, metric,
-                            [&](std::size_t done, std::size_t total) {
-                              display.evaluating(done, total);
-                              return !stop_wanted();
-                            });
+      EvaluateOptions how;
+      how.metric = command.metric == "voc07" ? VocMetric::eleven_point : VocMetric::area;
+      how.go_on = [&](std::size_t done, std::size_t total) {
+        display.evaluating(done, total);
+        return !stop_wanted();
+      };
+      if (setup.config.data.broken_images == BrokenImages::skip)
+        how.skipped = [&](const std::string& message) {
+          display.warn("left out of the evaluation: " + message);
+        };
+      return evaluate_model(model, device, *setup.validation, how);
     };
   hooks.evaluated = [&](const EvaluationRecord& record, bool best) {
     display.say(scores_text(record, best));
@@ -237,7 +278,7 @@ int train(TrainCommand command) {
   if (end == Trainer::End::stopped) {
     fmt::print("Stopped after update {} of {}; saved as {}\nGo on with: frcnn train --resume --out {}\n",
                position.step, iterations, trainer.last_checkpoint(), command.out);
-    return 128 + static_cast<int>(stop_signal);
+    return 128 + stop_signal;
   }
   fmt::print("{} updates in {}: {}/last.safetensors\n", position.step, duration_text(position.seconds),
              command.out);

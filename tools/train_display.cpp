@@ -54,10 +54,7 @@ void TrainDisplay::updated(const UpdateRecord& record) {
   smoothed_.add(record);
   step_ = record.step;
   const std::string text = update_text(smoothed_, record, iterations_);
-  for (const std::string& broken : record.skipped) {
-    clear();
-    fmt::print(stderr, "frcnn: warning: skipped: {}\n", broken);
-  }
+  for (const std::string& broken : record.skipped) warn("skipped: " + broken);
   if (record.step % every_ == 0 || record.step == iterations_) say(text);
   live(text);
 }
@@ -70,6 +67,11 @@ void TrainDisplay::say(const std::string& line) {
   clear();
   fmt::print("{}\n", line);
   std::fflush(stdout);
+}
+
+void TrainDisplay::warn(const std::string& message) {
+  clear();
+  fmt::print(stderr, "frcnn: warning: {}\n", message);
 }
 
 void TrainDisplay::live(const std::string& line) {

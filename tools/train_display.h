@@ -30,7 +30,8 @@ class TrainDisplay {
 
   void updated(const UpdateRecord& record);
   void evaluating(std::size_t done, std::size_t total);
-  void say(const std::string& line);  // to stdout, above the live line
+  void say(const std::string& line);      // to stdout, above the live line
+  void warn(const std::string& message);  // to stderr
   void clear();
 
  private:

@@ -53,13 +53,27 @@ void for_each_setting(Command& command, const F& f) {
 std::string run_file(const TrainCommand& command) { return command.out + "/run.json"; }
 std::string config_file(const TrainCommand& command) { return command.out + "/config.json"; }
 
+// A run may be resumed from another folder.
+void make_absolute(TrainCommand& command) {
+  const auto absolute = [](std::string& path) {
+    if (!path.empty()) path = fs::absolute(path).lexically_normal().string();
+  };
+  command.data = voc_directory(command.data);
+  absolute(command.data);
+  absolute(command.init);
+  if (command.classes != "voc" && command.classes != "coco") absolute(command.classes);
+}
+
 void read_settings(TrainCommand& command) {
-  if (!fs::exists(run_file(command)))
-    fail(fmt::format("{}: there is no run to resume: {} is not there; start without --resume", command.out,
-                     run_file(command)));
   const std::string text = read_whole_file(run_file(command), max_text_bytes);
   try {
     const Json json = Json::parse(text);
+    const auto init = json.at("init").get<std::string>();
+    if (command.given.count("init") && command.init != init)
+      fail(
+          fmt::format("{}: the run started from {}, not from {}; a resumed one takes its weights from its "
+                      "checkpoint",
+                      command.out, init.empty() ? "random weights" : init, command.init));
     for_each_setting(command, [&](const char* key, auto& value) {
       if (!command.given.count(key)) json.at(key).get_to(value);
     });
@@ -117,24 +131,55 @@ HostTensors host_tensors(const Model& model) {
 }
 
 void read_data(const TrainCommand& command, const std::vector<std::string>& classes, TrainSetup& setup) {
-  const std::string directory = voc_directory(command.data);
-  setup.dataset = make_train_dataset(read_voc_sets(directory, command.train_set), classes, setup.config.data);
+  setup.dataset =
+      make_train_dataset(read_voc_sets(command.data, command.train_set), classes, setup.config.data);
   if (command.val_set.empty()) return;
-  setup.validation = read_voc_sets(directory, command.val_set);
-  for (const VocAnnotation& image : setup.validation->images)
-    voc_image_path(directory, image.id);  // told now, not in an hour
+  setup.validation = read_voc_sets(command.data, command.val_set);
+  std::erase_if(setup.validation->images, [&](const VocAnnotation& image) {  // told now, not in an hour
+    try {
+      voc_image_path(command.data, image.id);
+      return false;
+    } catch (const Error& error) {
+      if (setup.config.data.broken_images == BrokenImages::fatal) throw broken_image(error);
+      setup.warnings.push_back(fmt::format("left out of the evaluation: {}", error.what()));
+      return true;
+    }
+  });
 }
 
-void resume(TrainCommand& command, const std::string& path, TrainSetup& setup) {
-  setup.checkpoint = read_checkpoint(path);
-  setup.checkpoint_path = path;
+// The newest of `checkpoints` (ascending) that can be read.
+std::shared_ptr<const Model> read_newest(const std::vector<std::pair<std::int64_t, std::string>>& checkpoints,
+                                         TrainSetup& setup) {
+  for (std::size_t i = checkpoints.size(); i-- > 0;) {
+    setup.checkpoint_path = checkpoints[i].second;
+    try {
+      setup.checkpoint = read_checkpoint(setup.checkpoint_path);
+      return load_model(setup.checkpoint_path);
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::unsupported) throw;  // not damaged, but of another version
+      if (i == 0)
+        throw Error(error.code(),
+                    fmt::format("{}; there is no older checkpoint: without this file --resume starts "
+                                "from the beginning",
+                                error.what()));
+      setup.warnings.push_back(
+          fmt::format("{}; going on from the older {}", error.what(), checkpoints[i - 1].second));
+    }
+  }
+  return nullptr;
+}
+
+void resume(TrainCommand& command, const std::vector<std::pair<std::int64_t, std::string>>& checkpoints,
+            TrainSetup& setup) {
+  const auto model = read_newest(checkpoints, setup);
   setup.config = resumed_config(setup.checkpoint->config, command);
   const bool other_classes = command.given.count("classes") != 0;
   read_data(command, other_classes ? read_class_list(command.classes) : setup.checkpoint->classes, setup);
   setup.model = setup.checkpoint->model;
   setup.model.classes = setup.dataset.classes;
-  check_same_run(*setup.checkpoint, path, setup.config, setup.model, setup.dataset.fingerprint);
-  setup.weights = host_tensors(*load_model(path));
+  check_same_run(*setup.checkpoint, setup.checkpoint_path, setup.config, setup.model,
+                 setup.dataset.fingerprint);
+  setup.weights = host_tensors(*model);
 }
 
 void start(TrainCommand& command, TrainSetup& setup) {
@@ -163,6 +208,12 @@ void start(TrainCommand& command, TrainSetup& setup) {
 }  // namespace
 
 TrainSetup prepare(TrainCommand& command) {
+  if (command.resume && !fs::exists(run_file(command)))
+    fail(fmt::format("{}: there is no run to resume: {} is not there; start without --resume", command.out,
+                     run_file(command)));
+  make_absolute(command);
+  TrainSetup setup;
+  setup.lock = std::make_unique<RunLock>(command.out);
   const auto checkpoints = find_checkpoints(command.out);
   if (command.resume) {
     read_settings(command);
@@ -174,9 +225,8 @@ TrainSetup prepare(TrainCommand& command) {
   }
   if (command.data.empty()) fail("where are the images? --data DIR is missing");
   if (command.train_set.empty()) fail("which images? --train-set NAME is missing");
-  TrainSetup setup;
   if (!checkpoints.empty())
-    resume(command, checkpoints.back().second, setup);
+    resume(command, checkpoints, setup);
   else
     start(command, setup);
   return setup;
@@ -184,6 +234,9 @@ TrainSetup prepare(TrainCommand& command) {
 
 RunLock::RunLock(const std::string& directory) {
   std::error_code error;
+  for (fs::path folder = fs::absolute(directory).lexically_normal(); !fs::exists(folder, error);
+       folder = folder.parent_path())
+    made_.push_back(folder.string());
   fs::create_directories(directory, error);
   if (error) throw Error(ErrorCode::io, fmt::format("{}: cannot be made: {}", directory, error.message()));
   fd_ = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -198,16 +251,17 @@ RunLock::RunLock(const std::string& directory) {
   remove_temporaries(directory);
 }
 
-RunLock::~RunLock() { ::close(fd_); }
+RunLock::~RunLock() {
+  std::error_code ignored;
+  for (const std::string& folder : made_) fs::remove(folder, ignored);  // none that holds anything
+  ::close(fd_);
+}
 
 void write_run_files(const TrainCommand& command, const RunConfig& config) {
   Json json;
   for_each_setting(command, [&](const char* key, const auto& value) { json[key] = value; });
-  const std::string settings = json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n",
-                    text = run_config_to_json(config);
-  write_atomically(config_file(command), [&](const Append& append) { append(text.data(), text.size()); });
-  write_atomically(run_file(command),
-                   [&](const Append& append) { append(settings.data(), settings.size()); });
+  write_atomically(config_file(command), run_config_to_json(config));
+  write_atomically(run_file(command), json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace frcnn

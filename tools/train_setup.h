@@ -19,7 +19,8 @@ namespace frcnn {
 struct TrainCommand {
   std::string out;
   bool resume = false;
-  // Kept in RUN_DIR/run.json, and taken from there on --resume where they are not given.
+  // Kept in RUN_DIR/run.json, and taken from there on --resume where they are not given; another `init` is
+  // then refused.
   std::string data, train_set, val_set, init, classes, scheme = "joint", metric = "voc07";
   std::int64_t checkpoint_every = 1000, keep_checkpoints = 3,
                evaluate_every = -1;  // -1: with each checkpoint
@@ -33,23 +34,9 @@ struct TrainCommand {
   std::set<std::string> given;  // keys of run.json that the command line has
 };
 
-struct TrainSetup {
-  RunConfig config;
-  TrainDataset dataset;
-  std::optional<VocDataset> validation;
-  ModelConfig model;
-  HostTensors weights;                   // published units
-  std::vector<LayerOrigin> origins;      // of a new run
-  std::optional<Checkpoint> checkpoint;  // of a resumed one
-  std::string checkpoint_path;
-};
-
-// Reads what the command names. Throws Error naming what is missing, does not fit or differs from the run to
-// be resumed.
-TrainSetup prepare(TrainCommand& command);
-
 // A run's directory, made where it is missing and held: another process that asks for it gets
-// Error(invalid_argument). The system lets go when the process ends, however it ends.
+// Error(invalid_argument). The system lets go when the process ends, however it ends. Folders that were made
+// here are removed again as long as they are empty: a run that cannot start leaves nothing behind.
 class RunLock {
  public:
   explicit RunLock(const std::string& directory);
@@ -59,7 +46,26 @@ class RunLock {
 
  private:
   int fd_;
+  std::vector<std::string> made_;  // innermost first
 };
+
+struct TrainSetup {
+  std::unique_ptr<RunLock> lock;
+  RunConfig config;
+  TrainDataset dataset;
+  std::optional<VocDataset> validation;
+  ModelConfig model;
+  HostTensors weights;                   // published units
+  std::vector<LayerOrigin> origins;      // of a new run
+  std::optional<Checkpoint> checkpoint;  // of a resumed one
+  std::string checkpoint_path;
+  std::vector<std::string> warnings;  // all of them to be told
+};
+
+// Holds the run's directory, then reads what the command names; its paths become absolute. A checkpoint that
+// cannot be read is passed over for the one before, with a warning. Throws Error naming what is missing, does
+// not fit or differs from the run to be resumed.
+TrainSetup prepare(TrainCommand& command);
 
 // RUN_DIR/config.json and RUN_DIR/run.json.
 void write_run_files(const TrainCommand& command, const RunConfig& config);

@@ -34,11 +34,30 @@ std::vector<StoredTensor> stored(const Model& model) {
   return tensors;
 }
 
+Json to_json(const BestScore& best) {
+  return {{"set", best.set},
+          {"metric", best.metric},
+          {"evaluated_step", best.evaluated_step},
+          {"step", best.step},
+          {"map", best.map ? Json(*best.map) : Json(nullptr)}};
+}
+
+BestScore best_from(const Json& json) {
+  BestScore best{json.at("set").get<std::string>(),
+                 json.at("metric").get<std::string>(),
+                 json.at("evaluated_step").get<std::int64_t>(),
+                 json.at("step").get<std::int64_t>(),
+                 {}};
+  if (!json.at("map").is_null()) best.map = json.at("map").get<double>();
+  return best;
+}
+
 std::string about(const Checkpoint& checkpoint) {
   const Json json{{"version", checkpoint_version},
                   {"step", checkpoint.position.step},
                   {"batch", checkpoint.position.batch},
                   {"seconds", checkpoint.position.seconds},
+                  {"best", to_json(checkpoint.best)},
                   {"data_fingerprint", fmt::format("{:016x}", checkpoint.data_fingerprint)},
                   {"device", checkpoint.device.device},
                   {"precision", checkpoint.device.precision},
@@ -56,6 +75,7 @@ void read_about(const std::string& text, const std::string& path, Checkpoint& ch
                               json.at("version").get<int>(), checkpoint_version));
     checkpoint.position = {json.at("step").get<std::int64_t>(), json.at("batch").get<std::int64_t>(),
                            json.at("seconds").get<double>()};
+    checkpoint.best = best_from(json.at("best"));
     checkpoint.data_fingerprint = std::stoull(json.at("data_fingerprint").get<std::string>(), nullptr, 16);
     checkpoint.device = {json.at("device").get<std::string>(), json.at("precision").get<std::string>(),
                          json.at("threads").get<int>()};
@@ -121,6 +141,7 @@ void check_same_run(const Checkpoint& checkpoint, const std::string& path, const
   RunConfig comparable = config;
   const bool longer =
       config.train.solver.policy == LrPolicy::step && config.train.iterations >= checkpoint.position.step;
+  comparable.data.broken_images = checkpoint.config.data.broken_images;
   if (longer) comparable.train.iterations = checkpoint.config.train.iterations;
   std::vector<std::string> differences = run_config_differences(comparable, checkpoint.config);
   if (differences.empty() && config_to_json(model) != config_to_json(checkpoint.model))

@@ -29,6 +29,14 @@ struct RunDevice {
   int threads = 0;
 };
 
+// What the evaluations until now have shown, made on one set by one metric.
+struct BestScore {
+  std::string set, metric;
+  std::int64_t evaluated_step = -1;  // of the newest one; -1: there was none
+  std::int64_t step = -1;            // of the best one
+  std::optional<double> map;
+};
+
 struct Checkpoint {
   RunConfig config;
   std::vector<std::string> classes;
@@ -36,6 +44,7 @@ struct Checkpoint {
   std::uint64_t data_fingerprint = 0;  // TrainDataset
   RunDevice device;
   RunPosition position;
+  BestScore best;
   HostTensors state;  // TrainNetwork::state()
 };
 
@@ -47,7 +56,8 @@ Checkpoint read_checkpoint(const std::string& path);
 
 // Throws Error(invalid_argument) that names every difference, when a run with this configuration, model and
 // data would not be the checkpoint's. More iterations are no difference where the learning rate does not
-// depend on their number.
+// depend on their number, nor is what becomes of broken images, since no update until here met one that is
+// treated otherwise.
 void check_same_run(const Checkpoint& checkpoint, const std::string& path, const RunConfig& config,
                     const ModelConfig& model, std::uint64_t data_fingerprint);
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <system_error>
 
 #include "frcnn/error.h"
 #include "training/augment.h"
@@ -26,10 +27,20 @@ Image read_entry(const TrainEntry& entry) {
 Loader::Loader(const TrainDataset& dataset, const Sampler& sampler, const RunConfig& config,
                std::int64_t first, const LoaderOptions& options)
     : dataset_(dataset), sampler_(sampler), config_(config), options_(options), next_to_start_(first) {
-  for (int i = 0; i < std::max(1, options.threads); ++i) threads_.emplace_back([this] { work(); });
+  const int count = std::max(1, options.threads);
+  try {
+    for (int i = 0; i < count; ++i) threads_.emplace_back([this] { work(); });
+  } catch (const std::system_error& error) {
+    stop();
+    throw Error(ErrorCode::out_of_memory,
+                fmt::format("thread {} of {} that read images cannot be started: {}", threads_.size() + 1,
+                            count, error.what()));
+  }
 }
 
-Loader::~Loader() {
+Loader::~Loader() { stop(); }
+
+void Loader::stop() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
@@ -50,7 +61,7 @@ LoadedBatch Loader::load(const TrainDataset& dataset, const Sampler& sampler, co
     try {
       loaded.pixels = read_entry(entry);
     } catch (const Error& error) {
-      if (config.data.broken_images == BrokenImages::fatal) throw;
+      if (config.data.broken_images == BrokenImages::fatal) throw broken_image(error);
       batch.skipped.emplace_back(error.what());
       continue;
     }
@@ -83,8 +94,15 @@ void Loader::work() {
   for (;;) {
     room_.wait(lock, [this] { return stop_ || may_start(); });
     if (stop_) return;
-    const auto slot = std::make_shared<Slot>();
-    queue_.push_back(slot);
+    std::shared_ptr<Slot> slot;
+    try {
+      slot = std::make_shared<Slot>();
+      queue_.push_back(slot);
+    } catch (...) {
+      failure_ = std::current_exception();
+      ready_.notify_all();
+      return;
+    }
     const std::int64_t number = next_to_start_++;
     lock.unlock();
     LoadedBatch batch;
@@ -110,7 +128,8 @@ LoadedBatch Loader::next() {
   std::shared_ptr<Slot> slot;
   {
     std::unique_lock lock(mutex_);
-    ready_.wait(lock, [this] { return !queue_.empty() && queue_.front()->ready; });
+    ready_.wait(lock, [this] { return failure_ || (!queue_.empty() && queue_.front()->ready); });
+    if (failure_) std::rethrow_exception(failure_);
     slot = queue_.front();
     queue_.pop_front();
     queued_bytes_ -= slot->bytes;
@@ -132,8 +151,8 @@ std::array<double, 3> measure_input_offset(const TrainDataset& dataset,
       for (std::size_t c = 0; c < 3; ++c)
         sum[c] += static_cast<double>(levels[c]) * 3 / static_cast<double>(image.bgr.size());
       ++images;
-    } catch (const Error&) {
-      if (broken == BrokenImages::fatal) throw;
+    } catch (const Error& error) {
+      if (broken == BrokenImages::fatal) throw broken_image(error);
     }
   }
   std::array<double, 3> offset{};

@@ -38,7 +38,7 @@ struct LoaderOptions {
 // files alone, never on threads. For one consumer.
 class Loader {
  public:
-  // Dataset and sampler must outlive the loader.
+  // Dataset and sampler must outlive the loader. Throws Error(out_of_memory) when a thread cannot be started.
   Loader(const TrainDataset& dataset, const Sampler& sampler, const RunConfig& config, std::int64_t first,
          const LoaderOptions& options);
   ~Loader();  // stops the threads and waits for them
@@ -61,6 +61,7 @@ class Loader {
     std::size_t bytes = 0;
   };
   void work();
+  void stop();  // the threads
   bool may_start() const;
 
   const TrainDataset& dataset_;
@@ -73,6 +74,7 @@ class Loader {
   std::int64_t next_to_start_;
   std::size_t queued_bytes_ = 0;
   bool stop_ = false;
+  std::exception_ptr failure_;  // of a thread that could not even begin a batch
   std::vector<std::thread> threads_;
 };
 

@@ -1,6 +1,7 @@
 #include "training/run_log.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cmath>
@@ -27,6 +28,11 @@ std::optional<double> number(const Json& json, const char* key) {
   return found != json.end() && found->is_number() ? std::optional(found->get<double>()) : std::nullopt;
 }
 
+std::string text(const Json& json, const char* key) {
+  const auto found = json.find(key);
+  return found != json.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
 Json to_json(const UpdateRecord& record) {
   Json json{{"step", record.step},
             {"epoch", record.epoch},
@@ -51,6 +57,8 @@ Json to_json(const EvaluationRecord& record) {
                          {"ndet", one.detections},
                          {"max_recall", one.max_recall}};
   return {{"step", record.step},
+          {"set", record.set},
+          {"metric", record.metric},
           {"map", or_null(record.map)},
           {"map_rounded", or_null(record.map_rounded)},
           {"per_class", std::move(classes)},
@@ -73,6 +81,8 @@ std::optional<UpdateRecord> update_from(const Json& json) {
 EvaluationRecord evaluation_from(const Json& json) {
   EvaluationRecord record;
   record.step = static_cast<std::int64_t>(number(json, "step").value_or(0));
+  record.set = text(json, "set");
+  record.metric = text(json, "metric");
   record.map = number(json, "map");
   record.map_rounded = number(json, "map_rounded");
   record.seconds = number(json, "seconds").value_or(0);
@@ -103,10 +113,6 @@ std::string csv(const EvaluationRecord& r) {
   return fmt::format("{},{},{},{:.2f}\n", r.step, cell(r.map), cell(r.map_rounded), r.seconds);
 }
 
-void write_whole(const std::string& path, const std::string& text) {
-  write_atomically(path, [&](const Append& append) { append(text.data(), text.size()); });
-}
-
 }  // namespace
 
 // A file that grows by whole lines.
@@ -121,6 +127,9 @@ class RunLog::File {
   void append(const std::string& line) {
     if (std::fwrite(line.data(), 1, line.size(), file_) != line.size() || std::fflush(file_) != 0)
       fail("cannot write");
+  }
+  void sync() const {
+    if (::fsync(::fileno(file_)) != 0 && errno != EINVAL && errno != EROFS) fail("cannot write");
   }
 
  private:
@@ -147,6 +156,7 @@ void RunLog::keep_until(std::int64_t step) {
   std::string lines, losses = loss_header, maps = map_header;
   if (step > 0) {
     std::ifstream old(path("log.jsonl"), std::ios::binary);
+    if (!old && std::filesystem::exists(path("log.jsonl"))) fail_to_read();
     for (std::string line; std::getline(old, line);) {
       const Json json = Json::parse(line, nullptr, false);
       if (json.is_discarded() || !json.is_object() ||
@@ -161,10 +171,16 @@ void RunLog::keep_until(std::int64_t step) {
         maps += csv(evaluations_.back());
       }
     }
+    if (old.bad()) fail_to_read();
   }
-  write_whole(path("log.jsonl"), lines);
-  write_whole(path("loss.csv"), losses);
-  write_whole(path("map.csv"), maps);
+  write_atomically(path("log.jsonl"), lines);
+  write_atomically(path("loss.csv"), losses);
+  write_atomically(path("map.csv"), maps);
+}
+
+void RunLog::fail_to_read() const {
+  throw Error(ErrorCode::io, fmt::format("{}: cannot be read: {}", path("log.jsonl"),
+                                         std::generic_category().message(errno)));
 }
 
 void RunLog::remember(const UpdateRecord& record) { updates_.push_back({record.step, record.losses}); }
@@ -181,6 +197,10 @@ void RunLog::add(const EvaluationRecord& record) {
   evaluations_.push_back(record);
 }
 
+void RunLog::sync() const {
+  for (const auto* file : {&json_, &losses_, &maps_}) (*file)->sync();
+}
+
 void RunLog::plot() const {
   Plot losses{"Training loss", "updates", "loss (mean of neighbours)", {}, 0.0, std::nullopt};
   const auto series = [&](const char* name, const auto& value) {
@@ -195,13 +215,13 @@ void RunLog::plot() const {
   series("rpn_bbox", [](const TrainLosses& l) { return l.rpn_bbox; });
   series("cls", [](const TrainLosses& l) { return l.cls; });
   series("bbox", [](const TrainLosses& l) { return l.bbox; });
-  write_whole(path("loss.svg"), plot_svg(losses));
+  write_atomically(path("loss.svg"), plot_svg(losses));
   if (evaluations_.empty()) return;
   Plot maps{
       "Mean average precision on the validation set", "updates", "mAP at IoU 0.5", {{"mAP", {}}}, 0.0, 1.0};
   for (const EvaluationRecord& one : evaluations_)
     if (one.map) maps.series[0].points.emplace_back(static_cast<double>(one.step), *one.map);
-  write_whole(path("map.svg"), plot_svg(maps));
+  write_atomically(path("map.svg"), plot_svg(maps));
 }
 
 }  // namespace frcnn

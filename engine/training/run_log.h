@@ -27,6 +27,7 @@ struct UpdateRecord {
 
 struct EvaluationRecord {
   std::int64_t step = 0;
+  std::string set, metric;  // what was scored, and how
   std::optional<double> map, map_rounded;
   std::vector<VocClassScore> classes;
   double seconds = 0;
@@ -37,12 +38,14 @@ struct EvaluationRecord {
 class RunLog {
  public:
   // Continues the files in `directory` after update `step`: records of later updates, which a run that was
-  // killed may have left, are dropped. 0 starts anew.
+  // killed may have left, are dropped. 0 starts anew. A log that is there and cannot be read is an error, not
+  // replaced.
   RunLog(const std::string& directory, std::int64_t step);
   ~RunLog();
 
   void add(const UpdateRecord& record);
   void add(const EvaluationRecord& record);
+  void sync() const;  // what was added is on the disk when it returns
   void plot() const;
 
   const std::vector<EvaluationRecord>& evaluations() const { return evaluations_; }
@@ -53,6 +56,7 @@ class RunLog {
     TrainLosses losses;
   };
   void keep_until(std::int64_t step);
+  [[noreturn]] void fail_to_read() const;
   void remember(const UpdateRecord& record);
   std::string path(const char* name) const { return directory_ + "/" + name; }
 

@@ -57,14 +57,33 @@ Trainer::Trainer(Learner& learner, const TrainDataset& dataset, const RunConfig&
     saved_step_ = position_.step;
     last_checkpoint_ = checkpoint_path(options_.run_directory, position_.step);
   }
-  // Of the evaluations until here the log knows; one that a stop cut short is made up for at once.
-  for (const EvaluationRecord& record : log_.evaluations()) {
-    evaluated_step_ = record.step;
-    if (record.map && (!best_map_ || *record.map > *best_map_)) best_map_ = record.map;
-  }
+  if (resume_from) best_ = resume_from->best;
+  if (hooks_.evaluate && (best_.set != options_.evaluation_set || best_.metric != options_.metric))
+    best_ = {options_.evaluation_set, options_.metric, -1, -1, {}};
+  // An evaluation comes after the checkpoint of its update. Where the log has it, best.safetensors was
+  // written before; one that a stop cut short is made up for at once.
+  for (const EvaluationRecord& record : log_.evaluations())
+    if (record.step == position_.step && record.set == best_.set && record.metric == best_.metric)
+      is_best(record);
+  if (resume_from) return;
+  for (const char* stale : {"best.safetensors", "last.safetensors"})  // another run's
+    std::filesystem::remove(std::filesystem::path(options_.run_directory) / stale);
 }
 
 Trainer::End Trainer::run() {
+  try {
+    return make_updates();
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::numeric || position_.step == 0) throw;
+    try {
+      save();
+    } catch (const Error&) {  // what stopped the run is the error to tell
+    }
+    throw Error(error.code(), fmt::format("{}; {}", error.what(), kept()));
+  }
+}
+
+Trainer::End Trainer::make_updates() {
   const std::int64_t iterations = config_.train.iterations;
   const auto due = [](std::int64_t step, std::int64_t every) {
     return step > 0 && every > 0 && step % every == 0;
@@ -79,7 +98,6 @@ Trainer::End Trainer::run() {
       }
       if (!step(loader)) continue;
       if (position_.step == iterations) break;
-      // Saved first: what happens in an evaluation cannot lose updates.
       if (due(position_.step, options_.checkpoint_every)) save();
       if (due(position_.step, options_.evaluate_every)) evaluate_if_due(false);
     }
@@ -87,7 +105,8 @@ Trainer::End Trainer::run() {
   save();
   evaluate_if_due(true);
   log_.plot();
-  return stop_wanted() && hooks_.evaluate && evaluated_step_ != position_.step ? End::stopped : End::finished;
+  return stop_wanted() && hooks_.evaluate && best_.evaluated_step != position_.step ? End::stopped
+                                                                                    : End::finished;
 }
 
 // One batch. False where none of its images could be read: then no update is made.
@@ -95,9 +114,9 @@ bool Trainer::step(Loader& loader) {
   const auto start = Clock::now();
   UpdateRecord record;
   LoadedBatch batch = loader.next();
-  position_.batch = batch.number + 1;
   skipped_.insert(skipped_.end(), batch.skipped.begin(), batch.skipped.end());
   if (batch.images.empty()) {
+    position_.batch = batch.number + 1;
     if (skipped_.size() >= 2 * dataset_.entries.size() + 2)
       throw Error(ErrorCode::io,
                   fmt::format("no image can be read any more; the last one: {}", skipped_.back()));
@@ -128,6 +147,7 @@ bool Trainer::step(Loader& loader) {
                   position_.step + 1);
   }
   record.losses = record.losses / static_cast<double>(batch.images.size());
+  position_.batch = batch.number + 1;
   record.step = ++position_.step;
   record.epoch = sampler_.epoch(position_.batch);
   record.seconds = seconds_since(start);
@@ -138,10 +158,13 @@ bool Trainer::step(Loader& loader) {
   return true;
 }
 
+std::string Trainer::kept() const {
+  return last_checkpoint_.empty() ? "no checkpoint was written yet"
+                                  : "the last checkpoint is " + last_checkpoint_;
+}
+
 Error Trainer::numeric(const std::string& what, std::int64_t update) const {
-  const std::string kept = last_checkpoint_.empty() ? "no checkpoint was written yet"
-                                                    : "the last checkpoint is " + last_checkpoint_;
-  return Error(ErrorCode::numeric, fmt::format("update {}: {}; {}", update, what, kept));
+  return Error(ErrorCode::numeric, fmt::format("update {}: {}; {}", update, what, kept()));
 }
 
 // An update by a finite gradient can still leave the numbers there are: such a state is worth nothing.
@@ -154,25 +177,36 @@ void Trainer::check_finite(const HostTensors& state) const {
             position_.step);
 }
 
+bool Trainer::is_best(const EvaluationRecord& record) {
+  best_.evaluated_step = record.step;
+  if (!record.map || (best_.map && *record.map <= *best_.map)) return false;
+  best_.map = record.map;
+  best_.step = record.step;
+  return true;
+}
+
 void Trainer::evaluate_if_due(bool at_end) {
-  if (!hooks_.evaluate || evaluated_step_ == position_.step || (at_end && stop_wanted())) return;
+  if (!hooks_.evaluate || best_.evaluated_step == position_.step || (at_end && stop_wanted())) return;
   const auto start = Clock::now();
   const std::shared_ptr<const Model> model = learner_.deploy();
   const std::optional<VocScore> score = hooks_.evaluate(model);
   if (!score) return;  // asked to stop
-  EvaluationRecord record{position_.step, score->map, score->map_rounded, score->classes,
-                          seconds_since(start)};
-  const bool best = score->map && (!best_map_ || *score->map > *best_map_);
-  // The file before the log: a run that is killed in between evaluates again.
-  if (best) write_deployed(options_.run_directory + "/best.safetensors", *model);
-  if (best) best_map_ = score->map;
-  log_.add(record);
-  evaluated_step_ = position_.step;
+  const EvaluationRecord record{position_.step,     best_.set,      best_.metric,        score->map,
+                                score->map_rounded, score->classes, seconds_since(start)};
+  const BestScore before = best_;
+  const bool best = is_best(record);
+  try {
+    // The file before the log: a run that is killed in between evaluates again.
+    if (best) write_deployed(options_.run_directory + "/best.safetensors", *model);
+    log_.add(record);
+  } catch (...) {
+    best_ = before;
+    throw;
+  }
   if (hooks_.evaluated) hooks_.evaluated(record, best);
 }
 
 void Trainer::save() {
-  log_.plot();
   if (saved_step_ == position_.step) return;
   const std::shared_ptr<const Model> model = learner_.deploy();
   const std::string path = checkpoint_path(options_.run_directory, position_.step);
@@ -183,14 +217,20 @@ void Trainer::save() {
   checkpoint.data_fingerprint = dataset_.fingerprint;
   checkpoint.device = options_.device;
   checkpoint.position = position_;
+  checkpoint.best = best_;
   checkpoint.state = learner_.state();
   check_finite(checkpoint.state);
+  log_.sync();
   // In this order: where the checkpoint is, last.safetensors is not older, whenever a run is killed.
   write_deployed(options_.run_directory + "/last.safetensors", *model);
   write_checkpoint(path, checkpoint, *model);
   saved_step_ = position_.step;
   last_checkpoint_ = path;
-  if (hooks_.saved) hooks_.saved(path);
+  remove_old_checkpoints();
+  log_.plot();
+}
+
+void Trainer::remove_old_checkpoints() const {
   if (options_.keep_checkpoints <= 0) return;
   auto all = find_checkpoints(options_.run_directory);
   std::erase_if(all, [&](const auto& one) { return one.first >= position_.step; });

@@ -62,6 +62,7 @@ struct Result {
 
 struct Options {
   std::string stdout_to;  // a file such as /dev/full in place of what Result::out holds
+  std::string directory;  // to run in; empty: this process's
   bool stderr_is_terminal = false;
   long file_size_limit = 0;  // bytes, multiples of 512; longer files fail like a full disk's
 };
@@ -97,6 +98,8 @@ inline Result run(const std::vector<std::string>& arguments, const Options& opti
     const std::string limit = std::to_string(options.file_size_limit / 512);
     line = {"/bin/sh", "-c", "trap '' XFSZ; ulimit -f " + limit + "; exec \"$@\"", "sh", FRCNN_TOOL};
   }
+  if (!options.directory.empty())
+    line = {"/bin/sh", "-c", "cd \"$0\" && exec \"$@\"", options.directory, FRCNN_TOOL};
   line.insert(line.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
   for (std::string& word : line) argv.push_back(word.data());

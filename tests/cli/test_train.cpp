@@ -1,8 +1,11 @@
 // `frcnn train` as its users meet it: files, resuming, and everything that can go wrong.
+#include <fmt/format.h>
+
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <thread>
 
 #include "model_io/model_file.h"
 #include "train_run.h"
@@ -39,6 +42,10 @@ double mean_loss(const std::string& csv, int from, int to) {
 
 // Replaces the training pictures; the classes stay those of the tiny detector.
 void only(const Bench& bench, const std::string& id) { bench.data.set("train", {id}); }
+
+void check_no_temporaries(const std::string& folder) {
+  for (const auto& entry : fs::directory_iterator(folder)) CHECK(entry.path().extension() != ".tmp");
+}
 
 }  // namespace
 
@@ -130,6 +137,7 @@ TEST_CASE("train: one process to a directory") {
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   bad(tool::run({"train", "--resume", "--out", bench.work / "busy"}),
       {"busy: another process is training in this directory"});
+  bad(bench.run("busy", "2"), {"busy: another process is training in this directory"});
   first.signal(SIGKILL);
   first.wait();
   tool::write_file(bench.file("busy", ".frcnn-1-0.tmp"), "what a killed process left");
@@ -155,6 +163,10 @@ TEST_CASE("train: resuming refuses what is another run, and says what differs") 
   bad(resume({"--train-set", "val"}), {"training images"});
   bad(resume({"--classes", "voc", "--set", "data.unknown_classes=ignore"}), {"data.unknown_classes"});
   bad(tool::run({"train", "--resume", "--out", bench.work / "nowhere"}), {"nowhere", "no run to resume"});
+  CHECK_FALSE(fs::exists(bench.work / "nowhere"));
+  bad(resume({"--init", bench.data / "other.safetensors"}),
+      {"the run started from " + bench.model, "other.safetensors"});
+  CHECK(resume({"--init", bench.model}).code == 0);
   const auto threads = resume({"--threads", "2"});
   CHECK(threads.code == 0);
   CHECK(has(threads.err, "not bit for bit"));
@@ -175,6 +187,57 @@ TEST_CASE("train: resuming refuses what is another run, and says what differs") 
   CHECK(has(young.out, "no checkpoint yet: starting from the beginning"));
 }
 
+TEST_CASE("train: what was relative or left to the program is recorded as it was resolved") {
+  const Bench bench;
+  tool::Options there, elsewhere;
+  there.directory = bench.work.path().string();
+  elsewhere.directory = "/";
+  fs::create_directory_symlink(bench.data.path(), bench.work / "data");
+  Strings command{"train",  "--preset", "small-data",  "--init",   "tiny.safetensors",
+                  "--data", "voc:data", "--train-set", "train",    "--out",
+                  "run",    "--iters",  "2",           "--device", "auto"};
+  for (const std::string& word : bench.small()) command.push_back(word);
+  const auto result = tool::run(command, there);
+  INFO(result.err);
+  REQUIRE(result.code == 0);
+  const auto settings = nlohmann::json::parse(bench.bytes("run", "run.json"));
+  CHECK(settings["data"] == bench.work / "data");
+  CHECK(settings["init"] == bench.model);
+  const RunDevice device = read_checkpoint(bench.file("run", "checkpoint-2.safetensors")).device;
+  CHECK(device.precision == "fp32");
+  if (device.device == "cpu") {
+    const int all = static_cast<int>(std::thread::hardware_concurrency());
+    CHECK(device.threads == all);
+    const auto same = tool::run(
+        {"train", "--resume", "--out", bench.work / "run", "--threads", std::to_string(all)}, elsewhere);
+    CHECK(same.code == 0);
+    CHECK(same.err.empty());
+    const auto other = tool::run(
+        {"train", "--resume", "--out", bench.work / "run", "--threads", std::to_string(all + 1)}, elsewhere);
+    CHECK(has(other.err, fmt::format("with {} threads, it goes on on cpu in fp32 with {}: not bit for bit",
+                                     all, all + 1)));
+  }
+}
+
+TEST_CASE("train: a checkpoint that cannot be read is passed over for the one before, and named") {
+  const Bench bench;
+  REQUIRE(bench.run("alone", "6").code == 0);
+  REQUIRE(bench.run("run", "6", {"--checkpoint-every", "2", "--keep-checkpoints", "0"}).code == 0);
+  const std::string newest = bench.file("run", "checkpoint-6.safetensors");
+  fs::resize_file(newest, fs::file_size(newest) / 2);
+  const Strings resume{"train", "--resume", "--out", bench.work / "run"};
+  const auto resumed = tool::run(resume);
+  INFO(resumed.err);
+  CHECK(resumed.code == 0);
+  CHECK(has(resumed.err, "warning: " + newest));
+  CHECK(has(resumed.err, "going on from the older " + bench.file("run", "checkpoint-4.safetensors")));
+  CHECK(has(resumed.out, "Going on after update 4"));
+  CHECK(bench.bytes("run", "last.safetensors") == bench.bytes("alone", "last.safetensors"));
+  for (const auto& [step, path] : find_checkpoints(bench.work / "run")) fs::resize_file(path, 100);
+  bad(tool::run(resume),
+      {"checkpoint-2.safetensors", "without this file --resume starts from the beginning"});
+}
+
 TEST_CASE("train: another class count, layers by name, architectures from scratch") {
   Bench bench;
   bench.data.add("cow", 90, 60, {{"cow", {10, 10, 40, 40}}, {"cat", {50, 20, 80, 50}}});
@@ -188,31 +251,9 @@ TEST_CASE("train: another class count, layers by name, architectures from scratc
   CHECK(load_model(bench.file("run", "last.safetensors"))->config.classes ==
         Strings{"__background__", "cat", "cow", "dog"});
 
-  const auto fresh = tool::run({"train",
-                                "--arch",
-                                "zf-small",
-                                "--preset",
-                                "bccd",
-                                "--data",
-                                bench.data.path(),
-                                "--train-set",
-                                "train",
-                                "--out",
-                                bench.work / "zf",
-                                "--iters",
-                                "1",
-                                "--set",
-                                "model.conv_widths=4,6,8,8,6",
-                                "--set",
-                                "model.rpn_width=6",
-                                "--set",
-                                "model.fc6_width=8",
-                                "--set",
-                                "model.fc7_width=8",
-                                "--set",
-                                "model.set.short_side=96",
-                                "--set",
-                                "model.set.long_side=160"});
+  Strings scratch = from_scratch(bench, "zf", "1");
+  scratch.insert(scratch.end(), {"--set", "model.set.anchor_scales=3,8,12,16"});
+  const auto fresh = tool::run(scratch);
   INFO(fresh.err);
   REQUIRE(fresh.code == 0);
   CHECK(has(fresh.out, "All 12 layers start from random weights."));
@@ -273,19 +314,48 @@ TEST_CASE("train: rates that are too high end with the tensor's and the image's 
   }
 }
 
-TEST_CASE("train: a full disk leaves the last checkpoint and says which file could not be written") {
+TEST_CASE("train: a full disk before the first checkpoint leaves nothing that is cut short") {
   const Bench bench;
   tool::Options limit;
   limit.file_size_limit = 8192;  // less than any model
   const auto result = tool::run(bench.command("run", "4", {"--checkpoint-every", "2"}), limit);
-  bad(result, {"last.safetensors", "File too large"});
+  bad(result, {"last.safetensors", "File too large", "no checkpoint was written yet"});
   CHECK(find_checkpoints(bench.work / "run").empty());
   CHECK_FALSE(fs::exists(bench.file("run", "last.safetensors")));
-  for (const auto& entry : fs::directory_iterator(bench.work / "run"))
-    CHECK_FALSE(has(entry.path().filename().string(), ".tmp"));
+  check_no_temporaries(bench.work / "run");
   const auto resumed = tool::run({"train", "--resume", "--out", bench.work / "run"});
   INFO(resumed.err);
   CHECK(resumed.code == 0);
+}
+
+TEST_CASE("train: a full disk leaves the last checkpoint, and the run goes on from it to the same end") {
+  const Bench bench;
+  REQUIRE(bench.run("run", "4", {"--checkpoint-every", "2", "--keep-checkpoints", "0"}).code == 0);
+  const std::string wanted = bench.bytes("run", "last.safetensors"),
+                    kept = bench.bytes("run", "checkpoint-2.safetensors");
+  REQUIRE(kept.size() > wanted.size() + 1024);
+  const Strings resume{"train", "--resume", "--out", bench.work / "run"};
+  struct Case {
+    std::size_t bytes;
+    const char* refused;
+  };
+  for (const Case& one : {Case{wanted.size() - 512, "last.safetensors"},
+                          Case{(wanted.size() + kept.size()) / 2, "checkpoint-4.safetensors"}}) {
+    INFO(one.refused);
+    fs::remove(bench.file("run", "checkpoint-4.safetensors"));
+    fs::remove(bench.file("run", "last.safetensors"));
+    tool::Options limit;
+    limit.file_size_limit = static_cast<long>(one.bytes);
+    bad(tool::run(resume, limit),
+        {one.refused, "File too large", "the last checkpoint is ", "checkpoint-2."});
+    CHECK(bench.bytes("run", "checkpoint-2.safetensors") == kept);
+    CHECK(find_checkpoints(bench.work / "run").size() == 1);
+    check_no_temporaries(bench.work / "run");
+    const auto resumed = tool::run(resume);
+    INFO(resumed.err);
+    CHECK(resumed.code == 0);
+    CHECK(bench.bytes("run", "last.safetensors") == wanted);
+  }
 }
 
 TEST_CASE("train: sets that are hard to learn from") {
@@ -342,4 +412,36 @@ TEST_CASE("train: a broken image in mid-epoch is fatal and named, or skipped and
   CHECK(skipping.code == 0);
   CHECK(has(skipping.err, "warning: skipped: " + bench.data.picture("p4")));
   CHECK(has(bench.bytes("skip", "log.jsonl"), "\"skipped\":["));
+}
+
+TEST_CASE(
+    "train: a run that died on a broken image is resumed without it, images to check with are treated "
+    "alike") {
+  const Bench bench;
+  REQUIRE(bench.run("run", "12", {"--checkpoint-every", "4", "--keep-checkpoints", "0"}).code == 0);
+  for (const char* later : {"checkpoint-8.safetensors", "checkpoint-12.safetensors"})
+    fs::remove(bench.file("run", later));
+  bench.data.write("JPEGImages/p4.png", "broken");
+  Strings resume{"train", "--resume", "--out", bench.work / "run"};
+  bad(tool::run(resume), {"p4.png", "--set data.broken_images=skip leaves such images out"});
+  resume.insert(resume.end(), {"--set", "data.broken_images=skip"});
+  const auto resumed = tool::run(resume);
+  INFO(resumed.err);
+  CHECK(resumed.code == 0);
+  CHECK(has(resumed.err, "warning: skipped: " + bench.data.picture("p4")));
+
+  bench.data.set("train", {"p0", "p1", "p2"});
+  bench.data.write("JPEGImages/p7.png", "broken");
+  const Strings checked{"--val-set", "val"};
+  bad(bench.run("fatal", "2", checked),
+      {"p7.png", "--set data.broken_images=skip", "checkpoint-2.safetensors"});
+  const auto skipped = bench.run("skip", "2", {"--val-set", "val", "--set", "data.broken_images=skip"});
+  INFO(skipped.err);
+  CHECK(skipped.code == 0);
+  CHECK(has(skipped.err, "left out of the evaluation: " + bench.data.picture("p7")));
+  CHECK(has(skipped.out, "2: mAP"));
+  fs::remove(bench.data.picture("p7"));
+  const auto missing = bench.run("missing", "2", {"--val-set", "val", "--set", "data.broken_images=skip"});
+  CHECK(missing.code == 0);
+  CHECK(has(missing.err, "left out of the evaluation: "));
 }

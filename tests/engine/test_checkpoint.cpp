@@ -24,6 +24,7 @@ Checkpoint sample() {
   c.data_fingerprint = 0xfedcba9876543210u;
   c.device = {"cpu", "fp32", 2};
   c.position = {12, 14, 3.25};
+  c.best = {"val", "voc07", 10, 8, 0.375};
   c.state["conv1.weight"] = {Shape{2, 1, 1, 2}, {1.5f, -0.0f, 1e-40f, std::nextafter(1.0f, 2.0f)}};
   c.state["conv1.weight@velocity"] = {Shape{3}, {1, 2, 3}};
   return c;
@@ -44,6 +45,11 @@ TEST_CASE("checkpoint: everything comes back, and the file is a model") {
   CHECK(read.position.step == 12);
   CHECK(read.position.batch == 14);
   CHECK(read.position.seconds == 3.25);
+  CHECK(read.best.set == "val");
+  CHECK(read.best.metric == "voc07");
+  CHECK(read.best.evaluated_step == 10);
+  CHECK(read.best.step == 8);
+  CHECK(read.best.map == 0.375);
   CHECK(read.data_fingerprint == written.data_fingerprint);
   CHECK(read.device.device == "cpu");
   CHECK(read.device.threads == 2);
@@ -82,6 +88,10 @@ TEST_CASE("checkpoint: another configuration, data set or class list is named") 
   ModelConfig model = c.model;
   model.classes.emplace_back("new");
   refused(c.config, model, c.data_fingerprint, {"the classes: 3 of them against 2"});
+  // What becomes of broken images may be chosen anew.
+  other = c.config;
+  other.data.broken_images = BrokenImages::skip;
+  CHECK_NOTHROW(check_same_run(c, "c", other, c.model, c.data_fingerprint));
   // A cosine's rates depend on the number of updates, steps' do not.
   other = c.config;
   other.train.iterations = 100;
@@ -102,8 +112,9 @@ TEST_CASE("checkpoint: files that are none, or damaged") {
   for (
       const char* record :
       {"{}", "x",
-       R"({"version":1,"step":5,"batch":4,"seconds":0,"data_fingerprint":"0","device":"cpu","precision":"fp32","threads":1,"config":{}})",
-       R"({"version":1,"step":5,"batch":5,"seconds":0,"data_fingerprint":"z","device":"cpu","precision":"fp32","threads":1,"config":{}})"}) {
+       R"({"version":1,"step":5,"batch":5,"seconds":0,"data_fingerprint":"0","device":"cpu","precision":"fp32","threads":1,"config":{}})",
+       R"({"version":1,"step":5,"batch":4,"seconds":0,"best":{"set":"","metric":"","evaluated_step":-1,"step":-1,"map":null},"data_fingerprint":"0","device":"cpu","precision":"fp32","threads":1,"config":{}})",
+       R"({"version":1,"step":5,"batch":5,"seconds":0,"best":{"set":"","metric":"","evaluated_step":-1,"step":-1,"map":null},"data_fingerprint":"z","device":"cpu","precision":"fp32","threads":1,"config":{}})"}) {
     write_safetensors(
         folder / "c", tensors,
         {{model_metadata_key, config_to_json(small_models::config())}, {training_metadata_key, record}});

@@ -1,5 +1,10 @@
 // Background decoding: order, sameness, broken images, bounded memory.
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <chrono>
+#include <fstream>
 #include <string>
 #include <thread>
 
@@ -86,6 +91,56 @@ TEST_CASE("loader: it does not run away from its consumer, and may be dropped at
   for (std::int64_t i = 0; i < 10; ++i) CHECK(narrow.next().number == i);
 }
 
+TEST_CASE("loader: what is decoded ahead is bounded in bytes and in batches") {
+  // What was not decoded in time is broken now.
+  const auto decoded = [](const LoaderOptions& options) {
+    const Data data(40, 1);
+    const Sampler sampler = data.sampler();
+    Loader loader(data.dataset, sampler, data.config, 0, options);
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    for (int i = 0; i < 40; ++i) data.folder.write("JPEGImages/p" + std::to_string(i) + ".png", "broken");
+    int count = 0;
+    try {
+      for (; count < 40; ++count) loader.next();
+    } catch (const Error&) {
+    }
+    return count;
+  };
+  const int by_bytes = decoded({2, 1}), by_batches = decoded({2, 1 << 30});
+  CHECK(by_bytes >= 1);
+  CHECK(by_bytes <= 2);  // one for each thread
+  CHECK(by_batches >= 1);
+  CHECK(by_batches <= 6);
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST_CASE("loader: a thread that cannot be started is an error, not the end of the program") {
+  const Data data(3, 1);
+  const Sampler sampler = data.sampler();
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {  // with room for the stacks of a few threads
+    std::size_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlim_t bytes = pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) + (rlim_t{64} << 20);
+    const rlimit limit{bytes, bytes};
+    ::setrlimit(RLIMIT_AS, &limit);
+    try {
+      Loader loader(data.dataset, sampler, data.config, 0, {64, 1 << 20});
+    } catch (const Error& error) {
+      const std::string what = error.what();
+      ::_exit(what.find(" of 64 ") != std::string::npos && what.find("thread 1 ") == std::string::npos ? 7
+                                                                                                       : 8);
+    }
+    ::_exit(9);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 7);
+}
+#endif
+
 TEST_CASE("loader: a broken image is an error in its turn, or skipped and named") {
   Data data(6, 2);
   data.config.train.augment.aspect_grouping = false;
@@ -104,7 +159,7 @@ TEST_CASE("loader: a broken image is an error in its turn, or skipped and named"
         continue;
       }
       scratch::check_error([&] { loader.next(); }, ErrorCode::bad_file,
-                           {"p3.png", "not a JPEG, PNG or BMP image"});
+                           {"p3.png", "not a JPEG, PNG or BMP image", "--set data.broken_images=skip"});
       break;
     }
   }

@@ -30,9 +30,9 @@ TEST_CASE("run log: a resumed run keeps what was until its checkpoint and drops 
   {
     RunLog log(folder.path(), 0);
     for (std::int64_t i = 1; i <= 5; ++i) log.add(update(i));
-    log.add(EvaluationRecord{5, 0.5, 0.4, {{"cat", 0.5, 0.4, 3, 9, 0.7}}, 2});
+    log.add(EvaluationRecord{5, "val", "voc07", 0.5, 0.4, {{"cat", 0.5, 0.4, 3, 9, 0.7}}, 2});
     for (std::int64_t i = 6; i <= 9; ++i) log.add(update(i));
-    log.add(EvaluationRecord{9, 0.75, {}, {}, 2});
+    log.add(EvaluationRecord{9, "val", "voc07", 0.75, {}, {}, 2});
     log.plot();
   }
   CHECK(lines(scratch::read(folder / "log.jsonl")) == 11);
@@ -46,6 +46,8 @@ TEST_CASE("run log: a resumed run keeps what was until its checkpoint and drops 
     RunLog log(folder.path(), 7);
     REQUIRE(log.evaluations().size() == 1);
     CHECK(log.evaluations()[0].map == 0.5);
+    CHECK(log.evaluations()[0].set == "val");
+    CHECK(log.evaluations()[0].metric == "voc07");
     CHECK(log.evaluations()[0].classes[0].detections == 9);
     for (std::int64_t i = 8; i <= 9; ++i) log.add(update(i));
   }
@@ -57,6 +59,15 @@ TEST_CASE("run log: a resumed run keeps what was until its checkpoint and drops 
   RunLog anew(folder.path(), 0);
   CHECK(anew.evaluations().empty());
   CHECK(lines(scratch::read(folder / "loss.csv")) == 1);
+}
+
+TEST_CASE("run log: a log that cannot be read is not replaced by an empty one") {
+  const scratch::Folder folder;
+  std::filesystem::create_directory(folder / "log.jsonl");
+  scratch::write(folder / "loss.csv", "history");
+  scratch::check_error([&] { RunLog log(folder.path(), 7); }, ErrorCode::io,
+                       {folder / "log.jsonl", "cannot be read"});
+  CHECK(scratch::read(folder / "loss.csv") == "history");
 }
 
 TEST_CASE("run log: what cannot be written is an error that names the file") {

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <filesystem>
 #include <limits>
+#include <stdexcept>
 
 #include "catch.h"
 #include "io/scratch.h"
@@ -206,6 +207,103 @@ TEST_CASE("trainer: an evaluation that was cut short is made up for, one that wa
   CHECK(bench.evaluated == std::vector<std::int64_t>{5});
   bench.run(third);
   CHECK(bench.evaluated == std::vector<std::int64_t>{5, 10, 15, 20, 23});
+}
+
+TEST_CASE("trainer: the best score is the checkpoint's, whatever became of the log") {
+  Bench bench;
+  bench.score();
+  bench.options.evaluation_set = "val";
+  bench.options.metric = "voc07";
+  MixingLearner first, second, third;
+  bench.run(first, 17);  // the best was update 10's
+  const std::string best = scratch::read(bench.out / "best.safetensors");
+  const Checkpoint stopped = read_checkpoint(find_checkpoints(bench.out.path()).back().second);
+  CHECK(stopped.best.step == 10);
+  CHECK(stopped.best.evaluated_step == 15);
+  CHECK(stopped.best.map == 0.5);
+  std::filesystem::remove(bench.out / "log.jsonl");
+  bench.run(second, 21);
+  CHECK(bench.evaluated == std::vector<std::int64_t>{5, 10, 15, 20});
+  CHECK(scratch::read(bench.out / "best.safetensors") == best);
+  // By another metric nothing was scored yet: the next score is the best there is.
+  bench.options.metric = "voc";
+  bench.run(third);
+  CHECK(bench.evaluated == std::vector<std::int64_t>{5, 10, 15, 20, 23});
+  CHECK(scratch::read(bench.out / "best.safetensors") == scratch::read(bench.out / "last.safetensors"));
+}
+
+TEST_CASE("trainer: a new run removes another one's models") {
+  Bench bench(3);
+  scratch::write(bench.out / "best.safetensors", "old");
+  scratch::write(bench.out / "last.safetensors", "old");
+  MixingLearner learner;
+  bench.hooks.updated = [](const UpdateRecord&) { throw std::runtime_error("as if killed"); };
+  CHECK_THROWS_AS(bench.run(learner), std::runtime_error);
+  CHECK_FALSE(std::filesystem::exists(bench.out / "best.safetensors"));
+  CHECK_FALSE(std::filesystem::exists(bench.out / "last.safetensors"));
+}
+
+TEST_CASE("trainer: an error that is not the numbers' saves the updates made, and goes on from them") {
+  Bench whole;
+  MixingLearner reference;
+  whole.run(reference);
+  const auto goes_on = [&](Bench& bench) {
+    bench.hooks = {};
+    MixingLearner learner;
+    CHECK(bench.run(learner) == Trainer::End::finished);
+    CHECK(learner.weight == reference.weight);
+  };
+  {
+    Bench bench;
+    bench.hooks.updated = [](const UpdateRecord& record) {
+      if (record.step == 13) throw Error(ErrorCode::io, "a full terminal");
+    };
+    MixingLearner learner;
+    scratch::check_error([&] { bench.run(learner); }, ErrorCode::io,
+                         {"a full terminal; the last checkpoint is ", "checkpoint-13.safetensors"});
+    goes_on(bench);
+  }
+  {
+    Bench bench;
+    bench.options.evaluate_every = 7;
+    bench.hooks.evaluate = [](const std::shared_ptr<const Model>&) -> std::optional<VocScore> {
+      throw Error(ErrorCode::bad_file, "val.png is broken");
+    };
+    MixingLearner learner;
+    scratch::check_error([&] { bench.run(learner); }, ErrorCode::bad_file,
+                         {"val.png is broken", "checkpoint-7.safetensors"});
+    goes_on(bench);
+  }
+  {  // a plot that cannot be written does not stop a checkpoint
+    Bench bench;
+    std::filesystem::create_directory(bench.out / "loss.svg");
+    MixingLearner learner;
+    scratch::check_error([&] { bench.run(learner); }, ErrorCode::io,
+                         {"loss.svg", "checkpoint-5.safetensors"});
+    CHECK(read_checkpoint(bench.out / "checkpoint-5.safetensors").position.step == 5);
+    std::filesystem::remove(bench.out / "loss.svg");
+    goes_on(bench);
+  }
+}
+
+TEST_CASE("trainer: a run that died on a broken image goes on without it") {
+  Bench bench(23, 1);
+  MixingLearner dying, learner;
+  bench.hooks.updated = [&](const UpdateRecord& record) {
+    if (record.step == 6) bench.folder.write("JPEGImages/p2.png", "broken");
+  };
+  bench.options.loader = {1, 1};
+  scratch::check_error([&] { bench.run(dying); }, ErrorCode::bad_file,
+                       {"p2.png", "--set data.broken_images=skip", "the last checkpoint is "});
+  const auto [step, path] = find_checkpoints(bench.out.path()).back();
+  CHECK(step >= 6);
+  bench.hooks = {};
+  bench.config.data.broken_images = BrokenImages::skip;
+  const TrainDataset now =
+      make_train_dataset(read_voc_sets(bench.folder.path(), "train"), {}, bench.config.data);
+  const Checkpoint checkpoint = read_checkpoint(path);
+  CHECK_NOTHROW(check_same_run(checkpoint, path, bench.config, checkpoint.model, now.fingerprint));
+  CHECK(bench.run(learner) == Trainer::End::finished);
 }
 
 TEST_CASE("trainer: NaN and infinity stop it, named, with the last good checkpoint kept") {
