@@ -9,7 +9,8 @@
 namespace frcnn {
 namespace {
 
-// The release's end-to-end training (SPEC sections 9 to 12), for VOC2007 as it stands there.
+// The numbers of the release's end-to-end training (SPEC sections 9 to 12) for VOC2007; docs/training.md
+// lists what is guarded here and not there.
 RunConfig py_faster_rcnn() {
   RunConfig config;
   config.data.use_images_without_objects = false;

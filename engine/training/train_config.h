@@ -1,4 +1,4 @@
-// Every hyper-parameter of a training run. The defaults are those of the published end-to-end recipe (SPEC
+// Every hyper-parameter of a training run. The defaults are the numbers of the published end-to-end recipe (SPEC
 // sections 9 to 12); presets and configuration files change them (docs/training.md).
 #pragma once
 
