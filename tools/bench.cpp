@@ -321,7 +321,7 @@ int bench(const BenchOptions& options) {
   print_human(options, prepared, result);
   if (!options.json.empty()) {
     const std::string text = to_json(options, prepared, result);
-    write_atomically(options.json, [&](const Append& append) { append(text.data(), text.size()); });
+    write_atomically(options.json, text);
   }
   return exit_ok;
 }

@@ -126,7 +126,7 @@ int run(Options options) {
   if (options.json == "-") {
     fmt::print("{}", json);
   } else if (!options.json.empty()) {
-    write_atomically(options.json, [&](const Append& append) { append(json.data(), json.size()); });
+    write_atomically(options.json, json);
   }
   return exit_ok;
 }

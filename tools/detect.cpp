@@ -55,7 +55,7 @@ void write_text(const std::string& path, const std::string& text) {
     std::fwrite(text.data(), 1, text.size(), stdout);  // main() checks stdout at the end
     return;
   }
-  write_atomically(path, [&](const auto& append) { append(text.data(), text.size()); });
+  write_atomically(path, text);
 }
 
 // The model's conventions with the user's overrides. Only a score below the model's own threshold changes the

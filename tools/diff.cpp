@@ -140,7 +140,7 @@ int diff(const DiffOptions& options) {
     std::fwrite(text.data(), 1, text.size(), stdout);
     if (!options.json.empty()) {
       const std::string json = to_json(result, options);
-      write_atomically(options.json, [&](const Append& append) { append(json.data(), json.size()); });
+      write_atomically(options.json, json);
     }
   }
   return result.same() ? exit_ok : exit_bad_input;

@@ -248,7 +248,7 @@ int inspect(const InspectOptions& options, InputSize input) {
   const Report report = examine(*model, input);
   if (!options.dot.empty()) {
     const std::string dot = to_dot(report.graph);
-    write_atomically(options.dot, [&](const auto& append) { append(dot.data(), dot.size()); });
+    write_atomically(options.dot, dot);
   }
   if (options.json) {
     const auto replace = OrderedJson::error_handler_t::replace;

@@ -220,7 +220,7 @@ ExportResult export_caffe(const ExportOptions& options) {
   result.remarks = remarks(model->config, options.form);
   const std::string text = prototxt_text(net, options, result);
   const NetBytes bytes = net_bytes(net, *file);
-  write_atomically(result.prototxt, [&](const Append& append) { append(text.data(), text.size()); });
+  write_atomically(result.prototxt, text);
   write_atomically(options.destination, [&](const Append& append) { append_net(bytes, append); });
   result.bytes = bytes.size;
   return result;
