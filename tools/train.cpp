@@ -228,7 +228,7 @@ int train(TrainCommand command) {
   for (const std::string& warning : setup.warnings) fmt::print(stderr, "frcnn: warning: {}\n", warning);
   warn(setup.dataset.warnings);
   const DetectorOptions where = detector_options(command.device);
-  const std::shared_ptr<Device> device = make_device(where.device, where.precision, where.threads);
+  const std::shared_ptr<Device> device = open_device(where);
   const TrainerOptions options = trainer_options(command, *device);
   const TrainLimits limits = limits_of(setup);
   print_origins(setup.origins, command.init);
