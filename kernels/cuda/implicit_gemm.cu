@@ -18,6 +18,7 @@
 #include <cfloat>
 #include <limits>
 #include <string>
+#include <type_traits>
 
 #include "epilogue.h"
 #include "launch.h"
@@ -141,8 +142,19 @@ __device__ __forceinline__ void write(const Params& p, int row, int column, cons
   store_as(p.stored, p.dst, std::int64_t{row / 4} * p.g.outputs + column, best);
 }
 
+// For how many blocks at a time there are registers. Compiled for 10.0, 3xTF32 would spill at two.
+template <class Math, int rows, int columns>
+constexpr int blocks_alive() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+  if (std::is_same_v<Math, Tf32x3> && rows == 128 && columns == 128) return 1;
+#endif
+  return 2;
+}
+template <class Math, int rows, int columns>
+constexpr int kBlocksAlive = blocks_alive<Math, rows, columns>();
+
 template <class Math, int rows, int columns, template <class, int> class Gather>
-__global__ void __launch_bounds__(kThreads, 2) implicit_gemm_kernel(__grid_constant__ const Params p) {
+__global__ void __launch_bounds__(kThreads, kBlocksAlive<Math, rows, columns>) implicit_gemm_kernel(__grid_constant__ const Params p) {
   using T = typename Math::Stored;
   constexpr int pitch = kPitchBytes / sizeof(T);
   constexpr int warps_down = rows == 128 && columns == 64 ? 4 : 2, warps_across = kWarps / warps_down;
