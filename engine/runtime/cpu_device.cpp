@@ -56,6 +56,7 @@ class CpuDevice final : public Device {
   void fill(void* device, int byte, std::size_t bytes) override { std::memset(device, byte, bytes); }
   void synchronize() override {}
   void* stream() override { return nullptr; }
+  int host_threads() const override { return settings_.threads; }
   bool stages_can_be_timed() const override { return true; }
 
  private:
