@@ -227,17 +227,12 @@ int train(TrainCommand command) {
   TrainSetup setup = prepare(command);
   for (const std::string& warning : setup.warnings) fmt::print(stderr, "frcnn: warning: {}\n", warning);
   warn(setup.dataset.warnings);
-<<<<<<< HEAD
-  const DetectorOptions where = detector_options(command.device);
-  const std::shared_ptr<Device> device = open_device(where);
-=======
   DetectorOptions where = detector_options(command.device);
   std::shared_ptr<Device> device = open_device(where);
   if (command.device.precision == "auto" && !device->is_host()) {  // a GPU does not train in 16 bits
     where.precision = Precision::tf32;
     device = open_device(where, true);
   }
->>>>>>> da25351 (Let auto choose a precision that trains, and say which ones do)
   const TrainerOptions options = trainer_options(command, *device);
   const TrainLimits limits = limits_of(setup);
   print_origins(setup.origins, command.init);

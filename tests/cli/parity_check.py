@@ -1,0 +1,43 @@
+"""What the parity gate of tools/bench_peers accepts and refuses. usage: parity_check.py TOOLS/PEERS"""
+import math
+import sys
+
+sys.path.insert(0, sys.argv[1])
+import parity
+
+boxes = [[20.0 * (i % 15), 20.0 * (i // 15), 20.0 * (i % 15) + 15, 20.0 * (i // 15) + 18] for i in range(150)]
+ours = {"proposals": [[1 - i / 200] + box for i, box in enumerate(boxes)],
+        "detections": [[i % 3, 1 - i / 200] + box for i, box in enumerate(boxes[:40])]}
+
+
+def changed(kind, change):
+    result = {name: [list(row) for row in rows] for name, rows in ours.items()}
+    result[kind] = [change(i, row) for i, row in enumerate(result[kind])]
+    return result
+
+
+def refused(what, theirs, rules=("equal", "close")):
+    for rule in rules:
+        if not parity.compare(ours, theirs, rule)[1]:
+            sys.exit("%s: `%s` lets it pass" % (what, rule))
+
+
+for rule in ("equal", "close"):
+    for name, theirs in (("the same", ours), ("another order", {kind: rows[::-1] for kind, rows in ours.items()}),
+                         ("a box that moved by a hundredth", changed("proposals", lambda i, row: row[:1] + [x + 0.01 for x in row[1:]]))):
+        wrong = parity.compare(ours, theirs, rule)[1]
+        if wrong:
+            sys.exit("%s: `%s` refuses it: %s" % (name, rule, wrong))
+
+for kind, at in (("proposals", 1), ("detections", 2)):
+    refused(kind + " that are not numbers", changed(kind, lambda i, row: row[:at] + [math.nan] * 4))
+    refused(kind + " with a score that is not a number", changed(kind, lambda i, row: row[:at - 1] + [math.nan] + row[at:]))
+    refused(kind + " elsewhere", changed(kind, lambda i, row: row[:at] + [x + 9 for x in row[at:]]))
+    refused(kind + " with other scores", changed(kind, lambda i, row: row[:at - 1] + [row[at - 1] * 0.9] + row[at:]), ("equal",))
+    refused("one of the %s again and again" % kind, changed(kind, lambda i, row: list(ours[kind][0])))
+    refused("too few " + kind, dict(ours, **{kind: ours[kind][:19]}))
+    refused("far more " + kind, dict(ours, **{kind: ours[kind] * 2}))
+refused("other classes", changed("detections", lambda i, row: [row[0] + 1] + row[1:]))
+few = {"proposals": ours["proposals"], "detections": ours["detections"][:19]}
+if not parity.compare(few, few, "equal")[1]:
+    sys.exit("19 detections are enough for it")
