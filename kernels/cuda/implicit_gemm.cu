@@ -154,7 +154,8 @@ template <class Math, int rows, int columns>
 constexpr int kBlocksAlive = blocks_alive<Math, rows, columns>();
 
 template <class Math, int rows, int columns, template <class, int> class Gather>
-__global__ void __launch_bounds__(kThreads, kBlocksAlive<Math, rows, columns>) implicit_gemm_kernel(__grid_constant__ const Params p) {
+__global__ void __launch_bounds__(kThreads, kBlocksAlive<Math, rows, columns>)
+    implicit_gemm_kernel(__grid_constant__ const Params p) {
   using T = typename Math::Stored;
   constexpr int pitch = kPitchBytes / sizeof(T);
   constexpr int warps_down = rows == 128 && columns == 64 ? 4 : 2, warps_across = kWarps / warps_down;

@@ -30,8 +30,8 @@ __device__ void add_sample(const Pack<T, lanes>* cells, const RoiMap& map, const
 }
 
 template <class T, int lanes>
-__global__ void __launch_bounds__(128) roi_align_kernel(const Pack<T, lanes>* features, const float* rois,
-                                                        Pack<T, lanes>* dst, RoiMap map, RoiAlign op) {
+__global__ void __launch_bounds__(128, 8) roi_align_kernel(const Pack<T, lanes>* features, const float* rois,
+                                                           Pack<T, lanes>* dst, RoiMap map, RoiAlign op) {
   const float* const roi = rois + std::int64_t{blockIdx.x} * 5;
   const int ph = blockIdx.y;
   const std::int64_t image = map.height > 0 && map.width > 0 ? roi_image(roi[0], map.batch) : -1;

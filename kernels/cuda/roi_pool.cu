@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(128, 5) roi_pool_kernel(const Pack<T, lanes>* 
 }
 
 // The same for f32, with row * width + column of each maximum; -1 where there is none.
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(128, 10)
     roi_pool_argmax_kernel(const float* features, const float* rois, float* dst, int* argmax, RoiMap map,
                            RoiPool op) {
   const float* const roi = rois + std::int64_t{blockIdx.x} * 5;

@@ -103,6 +103,12 @@ results = {case["name"]: case["result"] for case in record["cases"]} if record e
 expect("a dead device fails one case alone", code == 1 and len(results) > 3 and
        [name for name in results if results[name] != "passed"] == ["the emulated device dies"], text)
 
+# One that nobody looks at while the case runs, as the last thing that happens.
+code, text, record = run("correctness", "--cases", "preprocess*,[unseen]")
+results = {case["name"]: case["result"] for case in record["cases"]} if record else {}
+expect("a device that dies behind a case's last look fails that case", code == 1 and len(results) > 1 and
+       [name for name in results if results[name] != "passed"] == ["the emulated device dies unseen"], text)
+
 # The program dies in the middle of the second case: it is named, and the ones behind it are run all the same.
 os.rename(BINARY, BINARY + ".real")
 DIE = """case "$*" in
@@ -116,6 +122,12 @@ code, text, record = run("correctness", "--cases", "preprocess*,max_pool*,top_k*
 count = record["count"] if record else {}
 expect("a program that dies fails the cases it dies in", code == 1 and "the program ended here" in text and
        count["passed"] > 0 and count["failed"] > 0 and count["passed"] + count["failed"] == len(record["cases"]), text)
+
+# All cases pass, and then the program ends badly.
+script(BINARY, """"%s" "$@" || exit $?; case "$*" in *--reporter*) exit 1 ;; esac\n""" % (BINARY + ".real"))
+gpu_suite.finish_folder(FOLDER, ABOUT)
+code, text, record = run("correctness", "--cases", "preprocess*")
+expect("a program that ends badly behind its cases fails", code == 1 and "ended behind this case" in text, text)
 
 # A suite that does not start, or finds a GPU that does not work, is a failure and no skip.
 for what, text_of_suite in (("says nothing", "exit 0"), ("crashes", "kill -SEGV $$"), ("lacks a library", "echo no; exit 127"),
@@ -136,6 +148,9 @@ for mode in ("correctness", "sanitize"):
     expect(mode + " without a GPU fails where one is required", code == 1 and "FAILED" in text, text)
 os.rename(BINARY + ".real", BINARY)
 gpu_suite.finish_folder(FOLDER, ABOUT)
+code, text, record = run("correctness", "--cases", "max_pool*", FRCNN_REQUIRE_GPU="1")
+expect("missing networks fail where a GPU is required", code == 1 and record and not record["passed"] and
+       "FAILED: the folder was prepared without tiny_zf_" in text, text)
 
 # A sanitizer that works (it runs the cases, in allocations of exact size), finds something, refuses, or is not there.
 SANITIZER = os.path.join(options.work, "bin")
@@ -154,8 +169,11 @@ expect("a finding is a failure", code == 1 and not record["passed"], text)
 
 # As compute-sanitizer words it: what it could not do beside a summary, or what the program printed, is no refusal.
 ANSWERS = (
-    ("passed", 0, "========= COMPUTE-SANITIZER\n========= ERROR SUMMARY: 0 errors"),
-    ("passed", 0, "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)"),
+    ("passed", 0, "========= COMPUTE-SANITIZER\nPassed all 3 test cases with 7 assertions.\n========= ERROR SUMMARY: 0 errors"),
+    ("passed", 0, "All tests passed (1 assertion in 1 test case)\n"
+                  "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)"),
+    ("failed", 0, "No tests ran.\n========= ERROR SUMMARY: 0 errors"),
+    ("failed", 0, "SKIPPED: no GPU to run on\n========= ERROR SUMMARY: 0 errors"),
     ("failed", 99, "========= Invalid __global__ write of size 4 bytes\n========= ERROR SUMMARY: 1 error"),
     ("failed", 99, "========= Program hit cudaErrorNotSupported (error 801) due to \"operation not supported\" on CUDA API "
                    "call to cudaMalloc.\n========= ERROR SUMMARY: 1 error"),
@@ -175,7 +193,7 @@ for wanted, status, answer in ANSWERS:
 # A detector runs under initcheck with its memory written once.
 script(os.path.join(SANITIZER, "compute-sanitizer"), """case "$2" in
 initcheck) [ "$FRCNN_FILLED_ARENA" = 1 ] || exit 5; shift 6; "$@" || exit 6 ;;
-*) [ -z "$FRCNN_FILLED_ARENA" ] || exit 7 ;;
+*) [ -z "$FRCNN_FILLED_ARENA" ] || exit 7; echo "Passed 1 test case with 1 assertion." ;;
 esac
 echo "========= ERROR SUMMARY: 0 errors"
 """)

@@ -53,11 +53,17 @@ void check_repeats(const StoredReference& stored) {
     INFO(stored.test_case.name << " " << name_of(precision));
     const DetectorOptions options = options_for(stored.test_case, "cuda:0", precision);
     Detector cuda(stored.test_case.model, device_for(precision), options);
-    const DetectResult once = cuda.detect(stored.test_case.view());
-    CHECK(once.proposal_count > 0);
-    CHECK(same_bits(cuda.detect(stored.test_case.view()), once));
     Detector other(stored.test_case.model, device_for(precision), options);
-    CHECK(same_bits(other.detect(stored.test_case.view()), once));
+    DetectRequest everything;
+    everything.want_proposals = everything.want_tensors = true;
+    for (const DetectRequest& request :
+         {DetectRequest{}, everything}) {  // as it runs, and with every value kept
+      const DetectResult once = cuda.detect(stored.test_case.view(), request);
+      CHECK(once.proposal_count > 0);
+      CHECK(once.tensors.empty() != request.want_tensors);
+      CHECK(same_bits_throughout(cuda.detect(stored.test_case.view(), request), once));
+      CHECK(same_bits_throughout(other.detect(stored.test_case.view(), request), once));
+    }
   }
 }
 

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -29,9 +31,27 @@ inline bool same_bits(const DetectResult& a, const DetectResult& b) {
                     });
 }
 
+// The proposals and tensors that were asked for as well.
+inline bool same_bits_throughout(const DetectResult& a, const DetectResult& b) {
+  return same_bits(a, b) &&
+         std::equal(
+             a.proposals.begin(), a.proposals.end(), b.proposals.begin(), b.proposals.end(),
+             [](const Proposal& x, const Proposal& y) { return x.score == y.score && x.box == y.box; }) &&
+         std::equal(a.tensors.begin(), a.tensors.end(), b.tensors.begin(), b.tensors.end(),
+                    [](const NamedTensor& x, const NamedTensor& y) {
+                      return x.name == y.name && x.data.size() == y.data.size() &&
+                             std::memcmp(x.data.data(), y.data.data(), x.data.size() * sizeof(float)) == 0;
+                    });
+}
+
+// The larger of the two; what is not a number is larger than any.
+inline double larger(double a, double b) {
+  return std::isnan(a) || std::isnan(b) ? std::numeric_limits<double>::infinity() : std::max(a, b);
+}
+
 inline double box_distance(const std::array<float, 4>& a, const float* b) {
   double most = 0;
-  for (std::size_t k = 0; k < 4; ++k) most = std::max(most, std::abs(static_cast<double>(a[k]) - b[k]));
+  for (std::size_t k = 0; k < 4; ++k) most = larger(most, std::abs(static_cast<double>(a[k]) - b[k]));
   return most;
 }
 
@@ -94,7 +114,7 @@ inline double largest_error(const NamedTensor& got, const NamedTensor& exact) {
   double most = 0, difference = 0;
   for (std::size_t i = 0; i < exact.data.size(); ++i) {
     most = std::max(most, std::abs(static_cast<double>(exact.data[i])));
-    difference = std::max(difference, std::abs(static_cast<double>(exact.data[i]) - got.data[i]));
+    difference = larger(difference, std::abs(static_cast<double>(exact.data[i]) - got.data[i]));
   }
   return most > 0 ? difference / most : difference;
 }

@@ -168,7 +168,7 @@ void run_training() {
 }
 
 void run_weight_gradients() {
-  const WeightGradientCase c{{1, 3, 4, 3}, {5, 3, 3, 3}, 1, 1};
+  const WeightGradientCase c{{1, 5, 8, 3}, {5, 3, 3, 3}, 1, 1};  // three steps: two splits
   for (const Arithmetic& a : arithmetics) {
     for (int tile = 0; a.stored == DType::f32 && tile < static_cast<int>(cuda::gemm_tiles.size()); ++tile) {
       INFO(a.name << ": " << text(c));
