@@ -61,8 +61,8 @@ struct Result {
 };
 
 struct Options {
-  std::string stdout_to;  // a file such as /dev/full in place of what Result::out holds
-  std::string directory;  // to run in; empty: this process's
+  std::string stdout_to = {};  // a file such as /dev/full in place of what Result::out holds
+  std::string directory = {};  // to run in; empty: this process's
   bool stderr_is_terminal = false;
   long file_size_limit = 0;  // bytes, multiples of 512; longer files fail like a full disk's
 };
