@@ -108,7 +108,8 @@ TEST_CASE("checkpoint: files that are none, or damaged") {
   save_model(folder / "m", small_models::config(), small_models::weights().tensors());
   scratch::check_error([&] { read_checkpoint(folder / "m"); }, ErrorCode::bad_model, {"not a checkpoint"});
   scratch::check_error([&] { read_checkpoint(folder / "none"); }, ErrorCode::io, {"none"});
-  const auto tensors = small_models::weights().tensors();
+  const auto weights = small_models::weights();
+  const auto tensors = weights.tensors();
   for (
       const char* record :
       {"{}", "x",
