@@ -208,11 +208,11 @@ class Checker {
   void decide_origin(const std::vector<VocAnnotation>& annotations) {
     for (const VocAnnotation& image : annotations)
       for (const VocObject& object : image.objects) {
-        const auto& [x1, y1, x2, y2] = object.box;
+        const auto& box = object.box;
         const auto ends_at = [&](int width, int height) {
-          return (image.width > 0 && x2 == width) || (image.height > 0 && y2 == height);
+          return (image.width > 0 && box[2] == width) || (image.height > 0 && box[3] == height);
         };
-        if (x1 == 0 || y1 == 0) ++report_.touching_zero;
+        if (box[0] == 0 || box[1] == 0) ++report_.touching_zero;
         if (ends_at(image.width - 1, image.height - 1)) ++report_.touching_last;
         if (ends_at(image.width, image.height)) ++report_.touching_size;
       }
