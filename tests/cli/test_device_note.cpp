@@ -13,7 +13,7 @@
 using namespace frcnn;
 using tool::run;
 
-TEST_CASE("--device auto says why it takes the CPU, once and only then") {
+TEST_CASE("the device auto says why it takes the CPU, once and only then") {
   const tool::TempDir dir;
   const std::string model = dir / "m.safetensors", image = dir / "i.png", json = dir / "o.json";
   tiny::save(model);
