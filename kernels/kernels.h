@@ -79,7 +79,7 @@ Prepared prepare(const RoiAlign&, const KernelSpec&, const Settings&);
 Prepared prepare(const DecodeBoxes&, const KernelSpec&, const Settings&);
 Prepared prepare(const SelectDetections&, const KernelSpec&, const Settings&);
 
-// Training, fp32.
+// Training. Maps, gradients and weights are f32; the gradients of convolutions multiply in their `operands`.
 Prepared prepare(const InputUnits&, const KernelSpec&, const Settings&);
 Prepared prepare(const Add&, const KernelSpec&, const Settings&);
 Prepared prepare(const ReluBackward&, const KernelSpec&, const Settings&);
