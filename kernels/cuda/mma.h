@@ -62,6 +62,18 @@ struct Tf32x3 {
 
 struct Fp32;
 
+// f(row, column, value) for every sum that this lane holds of fragments of 16 rows and 8 columns.
+template <int down, int across, class F>
+__device__ __forceinline__ void for_each_sum(const float (&sum)[down][across][4], F&& f) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int i = 0; i < down; ++i)
+#pragma unroll
+    for (int j = 0; j < across; ++j)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) f(i * 16 + lane / 4 + e / 2 * 8, j * 8 + lane % 4 * 2 + e % 2, sum[i][j][e]);
+}
+
 // rows x columns of a warp's result on tensor cores. A fragment of A is four 8x(16 bytes) matrices, one
 // ldmatrix; a fragment pair of B likewise covers 16 columns.
 template <class Math, int rows, int columns>
@@ -125,14 +137,7 @@ class WarpTile {
   // f(row, column, value) for every sum this lane holds.
   template <class F>
   __device__ __forceinline__ void for_each(F&& f) const {
-    const int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int i = 0; i < rows / 16; ++i)
-#pragma unroll
-      for (int j = 0; j < columns / 8; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; ++e)
-          f(i * 16 + lane / 4 + e / 2 * 8, j * 8 + lane % 4 * 2 + e % 2, sum_[i][j][e]);
+    for_each_sum(sum_, f);
   }
 
  private:

@@ -37,14 +37,7 @@ class PixelWarpTile {
   // f(row, column, value) for every sum this lane holds.
   template <class F>
   __device__ __forceinline__ void for_each(F&& f) const {
-    const int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int i = 0; i < rows / 16; ++i)
-#pragma unroll
-      for (int j = 0; j < columns / 8; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; ++e)
-          f(i * 16 + lane / 4 + e / 2 * 8, j * 8 + lane % 4 * 2 + e % 2, sum_[i][j][e]);
+    for_each_sum(sum_, f);
   }
 
  private:

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "op_runner.h"
+#include "random_rois.h"
 #include "reference/roi_align.h"
 
 using namespace frcnn;
@@ -18,23 +19,6 @@ void check(const RoiAlign& op, const test::Tensor& features, const std::vector<f
                     reference::roi_align<double>(op, features.spec.shape, features.as<float>(), rois));
 }
 
-std::vector<float> random_rois(std::size_t count, std::int64_t batch, float low, float high, unsigned salt) {
-  const auto random = test::uniform({static_cast<std::int64_t>(count), 5}, 0, 1, salt);
-  std::vector<float> rois;
-  for (std::size_t i = 0; i < count * 5; ++i) {
-    const float u = random.as<float>()[i];
-    rois.push_back(i % 5 == 0 ? std::floor(u * static_cast<float>(batch)) : low + u * (high - low));
-  }
-  return rois;
-}
-
-bool all_zero(const test::Tensor& t) {
-  for (float v : t.as<float>()) {
-    if (v != 0) return false;
-  }
-  return true;
-}
-
 }  // namespace
 
 TEST_CASE("roi_align agrees with the double reference") {
@@ -44,12 +28,12 @@ TEST_CASE("roi_align agrees with the double reference") {
         FRCNN_CASE(fmt::format("aligned {} sampling_ratio {} C {}", aligned, ratio, channels));
         const auto features = test::uniform({2, 9, 13, channels}, -1, 1, 1);
         check({7, 7, 0.0625f, ratio, aligned}, features,
-              random_rois(20, 2, -60, 260, 2));  // inverted, outside
-        check({2, 3, 0.25f, ratio, aligned}, features, random_rois(10, 2, -10, 60, 3));
+              test::random_rois(20, 2, -60, 260, 2));  // inverted, outside
+        check({2, 3, 0.25f, ratio, aligned}, features, test::random_rois(10, 2, -10, 60, 3));
       }
     }
   }
-  check({7, 7, 0.125f, 0, true}, test::uniform({1, 1, 1, 3}, -1, 1, 4), random_rois(10, 1, -20, 20, 5));
+  check({7, 7, 0.125f, 0, true}, test::uniform({1, 1, 1, 3}, -1, 1, 4), test::random_rois(10, 1, -20, 20, 5));
 }
 
 TEST_CASE("roi_align of no rois") { check({}, test::uniform({1, 4, 4, 3}, 0, 1, 1), {}); }
@@ -72,16 +56,16 @@ TEST_CASE("roi_align of malformed rois") {
   };
   for (const bool aligned : {false, true}) {
     for (const float image : {-1.0f, 2.0f, 0.5f, infinity, nan_value})
-      CHECK(all_zero(run({image, 0, 0, 60, 60}, aligned)));
+      CHECK(test::all_zero(run({image, 0, 0, 60, 60}, aligned)));
     for (std::size_t k = 1; k < 5; ++k) {
       std::vector<float> roi{0, 10, 10, 60, 60};
       roi[k] = nan_value;
-      CHECK(all_zero(run(roi, aligned)));
+      CHECK(test::all_zero(run(roi, aligned)));
     }
     for (const float huge : {1e9f, 1e30f, 3.4e38f, infinity}) {
       const auto covering = run({1, -huge, -huge, huge, huge}, aligned);  // nearly all points are outside
       for (float v : covering.as<float>()) CHECK(std::abs(v) < 1e-3f);
-      CHECK(all_zero(run({1, huge, huge, -huge, -huge}, aligned)));
+      CHECK(test::all_zero(run({1, huge, huge, -huge, -huge}, aligned)));
     }
   }
 }

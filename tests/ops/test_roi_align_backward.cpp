@@ -2,6 +2,7 @@
 
 #include "central_differences.h"
 #include "op_runner.h"
+#include "random_rois.h"
 #include "reference/roi_align.h"
 #include "reference/roi_align_backward.h"
 
@@ -33,22 +34,6 @@ void check(const RoiAlign& op, const Shape& s, const std::vector<float>& rois) {
                     reference::roi_align_backward<double>(op, s, d_dst.as<float>(), rois));
 }
 
-std::vector<float> random_rois(std::size_t count, std::int64_t batch, float low, float high, unsigned salt) {
-  const auto random = test::uniform({static_cast<std::int64_t>(count), 5}, 0, 1, salt);
-  std::vector<float> rois;
-  for (std::size_t i = 0; i < count * 5; ++i) {
-    const float u = random.as<float>()[i];
-    rois.push_back(i % 5 == 0 ? std::floor(u * static_cast<float>(batch)) : low + u * (high - low));
-  }
-  return rois;
-}
-
-bool all_zero(const test::Tensor& t) {
-  for (const float v : t.as<float>())
-    if (v != 0) return false;
-  return true;
-}
-
 }  // namespace
 
 TEST_CASE("roi_align_backward agrees with the double reference") {
@@ -57,12 +42,12 @@ TEST_CASE("roi_align_backward agrees with the double reference") {
       for (const std::int64_t channels : {1, 5, 32}) {
         FRCNN_CASE(
             fmt::format("roi_align_backward, aligned {} sampling_ratio {} C {}", aligned, ratio, channels));
-        check({7, 7, 0.0625f, ratio, aligned}, {2, 9, 13, channels}, random_rois(20, 2, -60, 260, 2));
-        check({2, 3, 0.25f, ratio, aligned}, {2, 9, 13, channels}, random_rois(10, 2, -10, 60, 3));
+        check({7, 7, 0.0625f, ratio, aligned}, {2, 9, 13, channels}, test::random_rois(20, 2, -60, 260, 2));
+        check({2, 3, 0.25f, ratio, aligned}, {2, 9, 13, channels}, test::random_rois(10, 2, -10, 60, 3));
       }
     }
   }
-  check({7, 7, 0.125f, 0, true}, {1, 1, 1, 3}, random_rois(10, 1, -20, 20, 5));
+  check({7, 7, 0.125f, 0, true}, {1, 1, 1, 3}, test::random_rois(10, 1, -20, 20, 5));
 }
 
 TEST_CASE("roi_align_backward: agrees with differences of the forward pass") {
@@ -84,7 +69,7 @@ TEST_CASE("roi_align_backward: agrees with differences of the forward pass") {
 }
 
 TEST_CASE("roi_align_backward of no rois is zero") {
-  CHECK(all_zero(run({}, {1, 4, 4, 3}, test::Tensor({Shape{0, 7, 7, 3}, DType::f32}), {})));
+  CHECK(test::all_zero(run({}, {1, 4, 4, 3}, test::Tensor({Shape{0, 7, 7, 3}, DType::f32}), {})));
 }
 
 TEST_CASE("roi_align_backward of rois far larger than the map") {
@@ -101,16 +86,16 @@ TEST_CASE("roi_align_backward of malformed rois") {
       return run(op, shape, gradients(op, shape, roi, 1), roi);
     };
     for (const float image : {-1.0f, 2.0f, 0.5f, infinity, nan_value})
-      CHECK(all_zero(gradient({image, 0, 0, 60, 60})));
+      CHECK(test::all_zero(gradient({image, 0, 0, 60, 60})));
     for (std::size_t k = 1; k < 5; ++k) {
       std::vector<float> roi{0, 10, 10, 60, 60};
       roi[k] = nan_value;
-      CHECK(all_zero(gradient(roi)));
+      CHECK(test::all_zero(gradient(roi)));
     }
     for (const float huge : {1e9f, 1e30f, 3.4e38f, infinity}) {
       const test::Tensor covering = gradient({1, -huge, -huge, huge, huge});  // nearly all points are outside
       for (const float v : covering.as<float>()) CHECK(std::abs(v) < 1e-3f);
-      CHECK(all_zero(gradient({1, huge, huge, -huge, -huge})));
+      CHECK(test::all_zero(gradient({1, huge, huge, -huge, -huge})));
     }
   }
 }

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "op_runner.h"
+#include "random_rois.h"
 #include "reference/roi_pool.h"
 
 using namespace frcnn;
@@ -17,16 +18,6 @@ void check(const RoiPool& op, const test::Tensor& features, const std::vector<fl
   CHECK(std::vector<float>(out[0].as<float>().begin(), out[0].as<float>().end()) == want);
 }
 
-std::vector<float> random_rois(std::size_t count, std::int64_t batch, float low, float high, unsigned salt) {
-  const auto random = test::uniform({static_cast<std::int64_t>(count), 5}, 0, 1, salt);
-  std::vector<float> rois;
-  for (std::size_t i = 0; i < count * 5; ++i) {
-    const float u = random.as<float>()[i];
-    rois.push_back(i % 5 == 0 ? std::floor(u * static_cast<float>(batch)) : low + u * (high - low));
-  }
-  return rois;
-}
-
 }  // namespace
 
 TEST_CASE("roi_pool agrees with the reference") {
@@ -35,11 +26,11 @@ TEST_CASE("roi_pool agrees with the reference") {
       FRCNN_CASE(fmt::format("C {} pooled {}x{}", channels, h, w));
       const auto features = test::uniform({2, 9, 13, channels}, -1, 1, 1);
       // Corners are unordered, so half the RoIs are inverted, and a third reach outside.
-      check({h, w, 0.0625f}, features, random_rois(20, 2, -60, 260, 2));
+      check({h, w, 0.0625f}, features, test::random_rois(20, 2, -60, 260, 2));
     }
   }
-  check({7, 7, 0.125f}, test::uniform({1, 1, 1, 5}, -1, 1, 3), random_rois(10, 1, -20, 20, 4));
-  check({7, 7, 1.0f}, test::uniform({1, 80, 70, 2}, -1, 1, 5), random_rois(40, 1, 0, 80, 6));
+  check({7, 7, 0.125f}, test::uniform({1, 1, 1, 5}, -1, 1, 3), test::random_rois(10, 1, -20, 20, 4));
+  check({7, 7, 1.0f}, test::uniform({1, 80, 70, 2}, -1, 1, 5), test::random_rois(40, 1, 0, 80, 6));
 }
 
 TEST_CASE("roi_pool of no rois") { check({}, test::uniform({1, 4, 4, 3}, 0, 1, 1), {}); }

@@ -2,6 +2,7 @@
 
 #include "central_differences.h"
 #include "op_runner.h"
+#include "random_rois.h"
 #include "reference/roi_pool_backward.h"
 
 using namespace frcnn;
@@ -37,22 +38,6 @@ test::Tensor check(const RoiPool& plain, const test::Tensor& features, const std
   return got[0];
 }
 
-std::vector<float> random_rois(std::size_t count, std::int64_t batch, float low, float high, unsigned salt) {
-  const auto random = test::uniform({static_cast<std::int64_t>(count), 5}, 0, 1, salt);
-  std::vector<float> rois;
-  for (std::size_t i = 0; i < count * 5; ++i) {
-    const float u = random.as<float>()[i];
-    rois.push_back(i % 5 == 0 ? std::floor(u * static_cast<float>(batch)) : low + u * (high - low));
-  }
-  return rois;
-}
-
-bool all_zero(const test::Tensor& t) {
-  for (const float v : t.as<float>())
-    if (v != 0) return false;
-  return true;
-}
-
 }  // namespace
 
 TEST_CASE("roi_pool_backward agrees with the reference") {
@@ -61,15 +46,16 @@ TEST_CASE("roi_pool_backward agrees with the reference") {
       FRCNN_CASE(fmt::format("roi_pool_backward, C {} pooled {}x{}", channels, h, w));
       // Whole numbers, so that there are ties. Corners are unordered: half the RoIs are inverted, a third
       // reach outside.
-      check({h, w, 0.0625f}, test::integers({2, 9, 13, channels}, 3, 1), random_rois(20, 2, -60, 260, 2));
+      check({h, w, 0.0625f}, test::integers({2, 9, 13, channels}, 3, 1),
+            test::random_rois(20, 2, -60, 260, 2));
     }
   }
-  check({7, 7, 0.125f}, test::uniform({1, 1, 1, 5}, -1, 1, 3), random_rois(10, 1, -20, 20, 4));
-  check({7, 7, 1.0f}, test::uniform({1, 80, 70, 2}, -1, 1, 5), random_rois(40, 1, 0, 80, 6));
+  check({7, 7, 0.125f}, test::uniform({1, 1, 1, 5}, -1, 1, 3), test::random_rois(10, 1, -20, 20, 4));
+  check({7, 7, 1.0f}, test::uniform({1, 80, 70, 2}, -1, 1, 5), test::random_rois(40, 1, 0, 80, 6));
 }
 
 TEST_CASE("roi_pool_backward of no rois is zero") {
-  CHECK(all_zero(check({}, test::uniform({2, 4, 4, 3}, 0, 1, 1), {})));
+  CHECK(test::all_zero(check({}, test::uniform({2, 4, 4, 3}, 0, 1, 1), {})));
 }
 
 TEST_CASE("roi_pool_backward: agrees with differences of the forward pass") {
@@ -90,8 +76,8 @@ TEST_CASE("roi_pool_backward: agrees with differences of the forward pass") {
 
 TEST_CASE("roi_pool_backward: an inverted roi gives nothing, nor does a cell beyond the roi's end") {
   const test::Tensor features = test::uniform({1, 6, 6, 2}, 1, 2, 1);
-  CHECK(all_zero(check({2, 2, 0.0625f}, features, {0, 60, 10, 20, 50})));
-  CHECK(all_zero(check({2, 2, 0.0625f}, features, {0, 10, 60, 50, 20})));
+  CHECK(test::all_zero(check({2, 2, 0.0625f}, features, {0, 60, 10, 20, 50})));
+  CHECK(test::all_zero(check({2, 2, 0.0625f}, features, {0, 10, 60, 50, 20})));
   // 57 cells in 7 bins: the last bin's end, computed in float32, is one cell beyond.
   const std::int64_t width = 64;
   std::vector<float> ramp;
@@ -111,7 +97,7 @@ TEST_CASE("roi_pool_backward of malformed rois stays inside the map") {
         {0, nan_value, 0, 20, 20, 0, 0, 0, nan_value, nan_value, 1, nan_value, nan_value, nan_value,
          nan_value});
   for (const float image : {-1.0f, 2.0f, 0.5f, 1e30f, infinity, -infinity, nan_value})
-    CHECK(all_zero(check({3, 3, 0.0625f}, features, {image, 0, 0, 60, 60})));
+    CHECK(test::all_zero(check({3, 3, 0.0625f}, features, {image, 0, 0, 60, 60})));
 }
 
 TEST_CASE("roi_pool_backward: bins that hold no number give nothing") {
