@@ -105,6 +105,17 @@ class CudaDevice final : public Device {
     return stream_;
   }
   bool stages_can_be_timed() const override { return true; }
+  // By its first and its last byte.
+  bool holds(const void* memory, std::size_t bytes) const override {
+    use();
+    for (const std::size_t at : {std::size_t{0}, std::max<std::size_t>(bytes, 1) - 1}) {
+      cudaPointerAttributes found{};
+      check(cudaPointerGetAttributes(&found, static_cast<const std::byte*>(memory) + at), "looking at a pointer");
+      const bool known = found.type == cudaMemoryTypeDevice || found.type == cudaMemoryTypeManaged;
+      if (!known || found.device != index_) return false;
+    }
+    return true;
+  }
 
  private:
   // Makes this device the calling thread's, or says that it died: a sticky error ends the device's context for the

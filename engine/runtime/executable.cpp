@@ -232,17 +232,17 @@ void Executable::set(std::string_view name, const void* host, std::size_t bytes)
   if (bytes > 0) std::memcpy(target, host, bytes);
 }
 
-void Executable::get(std::string_view name, void* host, std::size_t bytes) const {
+void Executable::get(std::string_view name, void* host, std::size_t bytes, std::size_t offset) const {
   const ValueId id = id_of(name);
   const TensorView source = view(name);
-  if (bytes > source.bytes())
+  if (offset > source.bytes() || bytes > source.bytes() - offset)
     throw Error(ErrorCode::invalid_argument,
-                fmt::format("{}: has {} bytes, {} asked for", name, source.bytes(), bytes));
+                fmt::format("{}: has {} bytes, {} asked for from {} on", name, source.bytes(), bytes, offset));
   if (bytes == 0) return;
   if (const std::byte* on_host = staged(id)) {
-    std::memcpy(host, on_host, bytes);
+    std::memcpy(host, on_host + offset, bytes);
   } else {
-    device_.download(host, source.data, bytes);
+    device_.download(host, static_cast<const std::byte*>(source.data) + offset, bytes);
   }
 }
 

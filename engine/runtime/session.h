@@ -73,9 +73,9 @@ class Executable {
   void* input(std::string_view name);
   void set(std::string_view name, const void* host,
            std::size_t bytes);  // the same by a copy of the whole value
-  // Copies the first `bytes` of a value as the last run left it. What the graph keeps is on the host already,
-  // unless it is large.
-  void get(std::string_view name, void* host, std::size_t bytes) const;
+  // Copies `bytes` of a value, `offset` bytes behind its start, as the last run left it. What the graph keeps
+  // is on the host already, unless it is large.
+  void get(std::string_view name, void* host, std::size_t bytes, std::size_t offset = 0) const;
   // Fills `times` (cleared first) with one entry per node when given, waiting for the device after each.
   // Guarded: throws Error(device) naming the layer that wrote outside its output.
   void run(std::vector<NodeTime>* times = nullptr);

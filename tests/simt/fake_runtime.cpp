@@ -234,6 +234,16 @@ cudaError_t cudaFree(void* memory) {
   return result(error != cudaSuccess ? error : freed);  // what fails here is gone with the context
 }
 
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* memory) {
+  const std::lock_guard lock(mutex);
+  if (const cudaError_t error = enter("cudaPointerGetAttributes", current_device)) return result(error);
+  const Block* const block = block_of(memory, 1);
+  *attributes = {cudaMemoryTypeUnregistered, current_device};
+  if (block && block->device < 0) attributes->type = cudaMemoryTypeHost;
+  if (block && block->device >= 0) *attributes = {cudaMemoryTypeDevice, block->device};
+  return cudaSuccess;
+}
+
 cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) {
   const std::lock_guard lock(mutex);
   if (const cudaError_t error = enter("cudaHostAlloc", current_device)) return result(error);
