@@ -251,10 +251,37 @@ void print_human(const BenchOptions& options, const Prepared& p, const BenchResu
       "memory       arena {:.1f} MiB used of {:.1f} reserved, packed weights {:.1f} MiB, peak of the process "
       "{:.1f} MiB\n",
       mib(r.arena_bytes), mib(r.reserved_bytes), mib(r.packed_bytes), mib(r.peak_bytes));
+  if (r.sessions.front().runs.recordings > 0) {
+    RunCounts runs;
+    for (const SessionStats& s : r.sessions) {
+      runs.eager += s.runs.eager;
+      runs.replays += s.runs.replays;
+      runs.recordings += s.runs.recordings;
+    }
+    fmt::print("graphs       {} captured, {} images by replaying one, {} kernel by kernel\n", runs.recordings,
+               runs.replays, runs.eager);
+  }
   if (!r.layers.empty()) print_layers(r.layers);
 }
 
 using Json = nlohmann::ordered_json;
+
+Json sessions_json(const std::vector<SessionStats>& sessions) {
+  Json list = Json::array();
+  for (const SessionStats& s : sessions)
+    list.push_back({{"plans", s.plans},
+                    {"graphs", s.graphs},
+                    {"captures", s.runs.recordings},
+                    {"replays", s.runs.replays},
+                    {"eager_runs", s.runs.eager},
+                    {"evictions", s.evictions},
+                    {"arena_bytes", s.arena_bytes},
+                    {"staging_bytes", s.staging_bytes},
+                    {"packed_weight_bytes", s.packed_weight_bytes},
+                    {"allocations_since_plan", s.allocations_since_plan},
+                    {"synchronizations", s.synchronizations}});
+  return list;
+}
 
 Json layers_json(const std::vector<BenchLayer>& layers) {
   const double total = total_ms(layers);
@@ -306,6 +333,7 @@ std::string to_json(const BenchOptions& options, const Prepared& p, const BenchR
             {"arena_reserved_bytes", r.reserved_bytes},
             {"packed_weight_bytes", r.packed_bytes},
             {"peak_rss_bytes", r.peak_bytes},
+            {"sessions", sessions_json(r.sessions)},
             {"layers", layers_json(r.layers)}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

@@ -184,6 +184,7 @@ BenchResult run_bench(const BenchRequest& request) {
   for (int i = 1; i < request.sessions; ++i)
     lanes.push_back(std::make_unique<Lane>(request, static_cast<std::size_t>(i) * 7, model));
   run_together(request, lanes, result);
+  for (const auto& lane : lanes) result.sessions.push_back(lane->detector().session().stats());
   if (request.per_layer) result.layers = time_layers(request, *lanes[0]);
 
   result.device = lanes[0]->detector().device().name();

@@ -46,6 +46,7 @@ struct BenchResult {
   std::size_t reserved_bytes = 0;              // a session's arena: address space on the CPU, memory on a GPU
   std::size_t packed_bytes = 0;                // weights in the layouts of the kernels
   std::size_t peak_bytes = 0;                  // of the process, resident
+  std::vector<SessionStats> sessions;          // when all images of the measurement had been seen
 };
 
 BenchResult run_bench(const BenchRequest& request);

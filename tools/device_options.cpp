@@ -28,6 +28,10 @@ void add_device_options(CLI::App& command, DeviceOptions& options) {
       ->type_name("N")
       ->capture_default_str()
       ->group(group);
+  command
+      .add_flag("--no-graphs", options.no_graphs,
+                "launch kernel by kernel on a GPU, not as one CUDA graph; the results are the same")
+      ->group(group);
 }
 
 DetectorOptions detector_options(const DeviceOptions& options) {
@@ -36,12 +40,13 @@ DetectorOptions detector_options(const DeviceOptions& options) {
   result.precision =
       options.precision == "auto" ? fast_precision(options.device) : parse_precision(options.precision);
   result.threads = options.threads;
+  result.gpu.graphs = !options.no_graphs;
   return result;
 }
 
 std::shared_ptr<Device> open_device(const DetectorOptions& options, bool quietly) {
   std::string why_cpu;
-  auto device = make_device(options.device, options.precision, options.threads, &why_cpu);
+  auto device = make_device(options.device, options.precision, options.threads, &why_cpu, options.gpu);
   if (!why_cpu.empty() && !quietly)
     fmt::print(stderr, "frcnn: note: --device auto takes the CPU: {}\n", why_cpu);
   return device;

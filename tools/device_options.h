@@ -1,4 +1,4 @@
-// --device, --precision and --threads, as every command that computes takes them.
+// --device, --precision, --threads and --no-graphs, as every command that computes takes them.
 #pragma once
 
 #include <memory>
@@ -14,6 +14,7 @@ namespace frcnn {
 struct DeviceOptions {
   std::string device = "auto", precision = "fp32";
   int threads = 0;  // 0: all cores
+  bool no_graphs = false;
 };
 
 void add_device_options(CLI::App& command, DeviceOptions& options);

@@ -204,7 +204,8 @@ std::string first_nonfinite(const Executable& executable) {
 }  // namespace
 
 Detector::Detector(std::shared_ptr<const Model> model, const DetectorOptions& options)
-    : Detector(std::move(model), make_device(options.device, options.precision, options.threads), options) {}
+    : Detector(std::move(model), make_device(options.device, options.precision, options.threads, nullptr, options.gpu),
+               options) {}
 
 Detector::Detector(std::shared_ptr<const Model> model, std::shared_ptr<Device> device,
                    const DetectorOptions& options)

@@ -63,6 +63,7 @@ struct DetectorOptions {
   std::string device = "auto";
   Precision precision = Precision::fp32;
   int threads = 0;                             // CPU; <= 0: all
+  GpuOptions gpu;                              // not on the CPU
   std::size_t cached_plans = 16;
   std::int64_t max_image_pixels = 256LL << 20; // of an original image; on a GPU the arena has room for 16 Mi
 };
@@ -74,7 +75,7 @@ class Detector {
   // Reserves the arena for the largest image that the model's short_side and long_side allow, and for the original
   // of up to max_image_pixels (on a GPU 16 Mi: for a larger one memory is taken and given back by each detect()).
   Detector(std::shared_ptr<const Model> model, const DetectorOptions& options);
-  // On a device made elsewhere; the options' device, precision and threads do not count.
+  // On a device made elsewhere; the options' device, precision, threads and gpu do not count.
   Detector(std::shared_ptr<const Model> model, std::shared_ptr<Device> device, const DetectorOptions& options);
 
   // Throws Error(invalid_argument) for an empty or too large image or rows that overlap, Error(bad_model) for a backbone model, Error(numeric)

@@ -3,6 +3,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <type_traits>
 
 #include "cuda/clear_flag.h"
 #include "cuda/device.h"
@@ -16,9 +20,40 @@ ErrorCode code_of(cudaError_t error) {
   return error == cudaErrorMemoryAllocation ? ErrorCode::out_of_memory : ErrorCode::device;
 }
 
+// A captured graph, instantiated.
+class CudaRecording final : public Recording {
+ public:
+  CudaRecording(int index, cudaGraphExec_t exec) : index_(index), exec_(exec) {}
+  ~CudaRecording() override {
+    cudaSetDevice(index_);
+    if (cudaGraphExecDestroy(exec_) != cudaSuccess) cudaGetLastError();   // gone with its context
+  }
+  CudaRecording(const CudaRecording&) = delete;
+  CudaRecording& operator=(const CudaRecording&) = delete;
+  cudaGraphExec_t exec() const { return exec_; }
+
+ private:
+  int index_;
+  cudaGraphExec_t exec_;
+};
+
+struct DestroyGraph {
+  void operator()(cudaGraph_t graph) const {
+    if (cudaGraphDestroy(graph) != cudaSuccess) cudaGetLastError();
+  }
+};
+using CapturedGraph = std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, DestroyGraph>;
+
+// Captures are thread-local, so CUDA lets several go on at once. They take turns all the same: they are short and rare,
+// and nothing is won by more.
+std::mutex& capture_lock() {
+  static std::mutex lock;
+  return lock;
+}
+
 class CudaDevice final : public Device {
  public:
-  CudaDevice(int index, Precision precision) : index_(index) {
+  CudaDevice(int index, Precision precision, const GpuOptions& gpu) : index_(index), gpu_(gpu) {
     settings_.precision = precision;
     use();
     settings_.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
@@ -32,7 +67,7 @@ class CudaDevice final : public Device {
                   fmt::format("{}: its compute capability is {}.{}, these kernels need 8.0 or more", name(),
                               compute_capability_ / 10, compute_capability_ % 10));
     check_code();
-    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
+    check(make_stream(), "creating a stream");
   }
   ~CudaDevice() override {
     if (stream_) cudaStreamDestroy(stream_);
@@ -50,6 +85,7 @@ class CudaDevice final : public Device {
 
   std::shared_ptr<void> allocate(std::size_t bytes) override {
     use();
+    allocations_.fetch_add(1, std::memory_order_relaxed);
     void* data = nullptr;
     const cudaError_t error = cudaMalloc(&data, std::max<std::size_t>(bytes, 1));
     if (error == cudaErrorMemoryAllocation) {
@@ -67,14 +103,15 @@ class CudaDevice final : public Device {
 
   void upload(void* device, const void* host, std::size_t bytes) override {
     queue_upload(device, host, bytes);
-    check(cudaStreamSynchronize(stream_), "copying to the device");   // the caller may reuse its memory at once
+    wait("copying to the device");   // the caller may reuse its memory at once
   }
   void download(void* host, const void* device, std::size_t bytes) override {
     queue_download(host, device, bytes);
-    check(cudaStreamSynchronize(stream_), "copying from the device");
+    wait("copying from the device");
   }
   std::shared_ptr<void> allocate_host(std::size_t bytes) override {
     use();
+    allocations_.fetch_add(1, std::memory_order_relaxed);
     void* data = nullptr;
     const cudaError_t error = cudaHostAlloc(&data, std::max<std::size_t>(bytes, 1), cudaHostAllocDefault);
     if (error == cudaErrorMemoryAllocation) {
@@ -86,10 +123,12 @@ class CudaDevice final : public Device {
   }
   void queue_upload(void* device, const void* host, std::size_t bytes) override {
     use();
+    if (bytes == 0) return;   // which a graph need not have a node for
     check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_), "copying to the device");
   }
   void queue_download(void* host, const void* device, std::size_t bytes) override {
     use();
+    if (bytes == 0) return;
     check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_), "copying from the device");
   }
   void fill(void* device, int byte, std::size_t bytes) override {
@@ -98,7 +137,7 @@ class CudaDevice final : public Device {
   }
   void synchronize() override {
     use();
-    check(cudaStreamSynchronize(stream_), "running kernels");
+    wait("running kernels");
   }
   void* stream() override {
     use();
@@ -117,7 +156,58 @@ class CudaDevice final : public Device {
     return true;
   }
 
+  bool records() const override { return gpu_.graphs; }
+  std::unique_ptr<Recording> record(const std::function<void()>& work) override {
+    const CapturedGraph graph = capture(work);
+    cudaGraphExec_t exec = nullptr;
+    check(cudaGraphInstantiate(&exec, graph.get(), 0), "instantiating a graph");
+    auto recording = std::make_unique<CudaRecording>(index_, exec);
+    check(cudaGraphUpload(exec, stream_), "uploading a graph");   // or the first replay would
+    return recording;
+  }
+  void replay(const Recording& recording) override {
+    use();
+    check(cudaGraphLaunch(static_cast<const CudaRecording&>(recording).exec(), stream_), "launching a graph");
+  }
+  DeviceCounts counts() const override { return {allocations_, synchronizations_}; }
+
  private:
+  cudaError_t make_stream() {
+    if (gpu_.priority == StreamPriority::normal) return cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
+    int least = 0, greatest = 0;
+    if (const cudaError_t error = cudaDeviceGetStreamPriorityRange(&least, &greatest)) return error;
+    return cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest);
+  }
+  void wait(const char* doing) {
+    synchronizations_.fetch_add(1, std::memory_order_relaxed);
+    check(cudaStreamSynchronize(stream_), doing);
+  }
+  // Everything that `work` queues, in place of running it. Whatever happens the capture is ended before the stream is
+  // asked for anything else, since asking is an error while it lasts.
+  CapturedGraph capture(const std::function<void()>& work) {
+    use();
+    const std::lock_guard lock(capture_lock());
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "beginning a capture");
+    capturing_ = true;
+    std::exception_ptr failure;
+    try {
+      work();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    capturing_ = false;
+    cudaGraph_t captured = nullptr;
+    const cudaError_t ended = cudaStreamEndCapture(stream_, &captured);
+    CapturedGraph graph(captured);
+    if (failure) {
+      cudaGetLastError();
+      note_if_dead();
+      std::rethrow_exception(failure);   // the first thing that went wrong: ending only tells that something did
+    }
+    check(ended, "ending a capture");
+    if (!graph) throw Error(ErrorCode::device, fmt::format("{}: ending a capture: there is no graph", name()));
+    return graph;
+  }
   // Makes this device the calling thread's, or says that it died: a sticky error ends the device's context for the
   // whole process.
   void use() const {
@@ -127,11 +217,15 @@ class CudaDevice final : public Device {
   void check(cudaError_t error, const char* doing) const {
     if (error == cudaSuccess) return;
     cudaGetLastError();
-    // Still there after being cleared: the context is corrupt. Without a stream there is no device to go on.
+    if (!capturing_) note_if_dead();
+    throw Error(code_of(error), fmt::format("{}: {}: {}", name(), doing, cudaGetErrorString(error)));
+  }
+  // An error that is still there after being cleared: the context is corrupt. Without a stream there is no device to
+  // go on.
+  void note_if_dead() const {
     const cudaError_t after = stream_ ? cudaStreamQuery(stream_) : cudaSuccess;
     cudaGetLastError();
     if (after != cudaSuccess && after != cudaErrorNotReady) dead_ = true;
-    throw Error(code_of(error), fmt::format("{}: {}: {}", name(), doing, cudaGetErrorString(error)));
   }
   // A GPU that this program was not compiled for would only fail at the first kernel.
   void check_code() const {
@@ -151,10 +245,13 @@ class CudaDevice final : public Device {
   }
 
   int index_;
+  GpuOptions gpu_;
   cudaStream_t stream_ = nullptr;
+  bool capturing_ = false;
   int compute_capability_ = 0;                 // major * 10 + minor
   cuda::Settings settings_;
   mutable std::atomic<bool> dead_ = false;
+  std::atomic<std::int64_t> allocations_ = 0, synchronizations_ = 0;
 };
 
 std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
@@ -194,12 +291,12 @@ Count count_devices() {
 
 }  // namespace
 
-std::shared_ptr<Device> make_cuda_device(int index, Precision precision) {
+std::shared_ptr<Device> make_cuda_device(int index, Precision precision, const GpuOptions& gpu) {
   const auto [count, why, code] = count_devices();
   if (!why.empty()) throw Error(code, fmt::format("cuda:{}: {}", index, why));
   if (index < 0 || index >= count)
     throw Error(ErrorCode::unsupported, fmt::format("cuda:{}: this machine has {} CUDA device{}", index, count, count == 1 ? "" : "s"));
-  return std::make_shared<CudaDevice>(index, precision);
+  return std::make_shared<CudaDevice>(index, precision, gpu);
 }
 
 CudaFindings find_cuda() {

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "frcnn/error.h"
 #include "graph/graph.h"
 #include "graph/lower.h"
 #include "graph/precision.h"
@@ -13,6 +16,20 @@
 
 namespace frcnn {
 
+// Work that Device::record() kept, for replay(). Gives back what it takes of the device when it goes; not to be
+// destroyed while it is replayed.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+};
+
+// What a device was asked for since it was made.
+struct DeviceCounts {
+  std::int64_t allocations = 0;       // of device memory, and of host memory by allocate_host()
+  std::int64_t synchronizations = 0;  // times that the host waited for it
+};
+
+// For one thread at a time; memory may be freed by any.
 class Device {
  public:
   virtual ~Device() = default;
@@ -40,6 +57,34 @@ class Device {
   virtual bool holds(const void*, std::size_t) const { return false; }
   virtual int host_threads() const { return 1; }                    // that may work for it while nothing runs
   virtual bool stages_can_be_timed() const = 0;                     // by synchronising between nodes
+
+  // Whether it records. One that does not runs everything node by node.
+  virtual bool records() const { return false; }
+  // What `work` queues with queue_upload(), queue_download() and kernels on stream(), kept to be replayed as one
+  // piece; nothing of it runs now. Addresses and the kernels' arguments are kept as they are, the memory they point
+  // to is read and written at the replay and must outlive the recording. `work` neither allocates, frees nor waits.
+  // Throws what `work` throws, else Error(out_of_memory) or Error(device); the device then goes on as if nothing
+  // had been recorded.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& work) {
+    static_cast<void>(work);
+    throw Error(ErrorCode::unsupported, name() + ": does not record");
+  }
+  // Queued in order with everything else. `recording` is this device's.
+  virtual void replay(const Recording& recording) {
+    static_cast<void>(recording);
+    throw Error(ErrorCode::unsupported, name() + ": does not record");
+  }
+  virtual DeviceCounts counts() const { return {}; }
+};
+
+// high: where both wait for a free multiprocessor, blocks of this device's kernels start before those of devices made
+// with normal. For sessions that answer requests beside others that work through a batch.
+enum class StreamPriority : std::uint8_t { normal, high };
+
+// How a GPU gets its work.
+struct GpuOptions {
+  bool graphs = true;  // programs that run again are recorded as one CUDA graph each
+  StreamPriority priority = StreamPriority::normal;
 };
 
 // The CPU: oneDNN for convolution and matrix products, plain C++ for the rest. threads <= 0: as many as the machine
@@ -51,7 +96,7 @@ std::shared_ptr<Device> make_cpu_device(int threads = 0, Precision precision = P
 // compute capability 8.0, code for it in this build), Error(out_of_memory) without room for a context and the kernels,
 // Error(device) otherwise. Every call makes it the calling thread's current CUDA device and leaves it so: a program with
 // CUDA code of its own calls cudaSetDevice() again afterwards.
-std::shared_ptr<Device> make_cuda_device(int index, Precision precision);
+std::shared_ptr<Device> make_cuda_device(int index, Precision precision, const GpuOptions& gpu = {});
 
 // What there is of CUDA, for people to read. Takes no device into use; an empty driver or runtime means none.
 struct CudaFindings {
@@ -64,9 +109,10 @@ CudaFindings find_cuda();
 
 // "auto", "cpu", "cuda" (the first one) or "cuda:N". "auto" is cuda:0 where there is one, else the CPU, and
 // `why_cpu` gets what is missing; a GPU that is there and fails (full, in a bad state) is an error. Throws
-// Error(unsupported) that says why when the device is not there or does not compute in that precision.
+// Error(unsupported) that says why when the device is not there or does not compute in that precision. `threads` is for
+// the CPU, `gpu` for the others.
 std::shared_ptr<Device> make_device(const std::string& name, Precision precision = Precision::fp32, int threads = 0,
-                                    std::string* why_cpu = nullptr);
+                                    std::string* why_cpu = nullptr, const GpuOptions& gpu = {});
 
 // bf16 where the device of that name multiplies it in hardware, fp32 otherwise, also when there is no such device.
 // Throws Error(invalid_argument) for other names.

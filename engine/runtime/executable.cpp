@@ -72,7 +72,7 @@ Executable::Executable(const Graph& graph, std::span<const std::string> keep, co
     : graph_(lower(graph, device.fusions(), keep, storage_of(device.precision()))),
       device_(device),
       arena_(options.arena),
-      staging_(options.staging) {
+      counts_(options.counts) {
   prepare(weights, options.states);
   plan_ = make_plan(graph_, workspace_bytes_);
   if (options.memory == ProgramMemory::none) return;
@@ -82,11 +82,10 @@ Executable::Executable(const Graph& graph, std::span<const std::string> keep, co
                   fmt::format("{}: the program has states, none were given", value.name));
   fetches_ =
       !device_.is_host() && options.memory == ProgramMemory::arena && plan_.outputs.bytes <= fetch_limit;
-  if (device_.is_host()) {
-    staging_ = nullptr;
-  } else {
-    if (!staging_) staging_ = std::make_shared<Staging>(device_);
-    staging_->reserve(plan_.inputs.bytes + (fetches_ ? plan_.outputs.bytes : 0));
+  if (!device_.is_host()) {
+    const std::size_t bytes = plan_.inputs.bytes + (fetches_ ? plan_.outputs.bytes : 0);
+    Staging own(device_);
+    staging_ = (options.staging ? *options.staging : own).block(bytes);
   }
   if (options.memory == ProgramMemory::guarded) {
     guarded_ = std::make_unique<Guarded>(device_);
@@ -97,6 +96,7 @@ Executable::Executable(const Graph& graph, std::span<const std::string> keep, co
                                                       plan_.arena_bytes, options.arena_bytes));
   }
   bind();
+  records_ = options.record && can_be_recorded();
 }
 
 Executable::~Executable() = default;
@@ -211,9 +211,9 @@ TensorView Executable::view(std::string_view name) const {
 const std::byte* Executable::staged(ValueId id) const {
   if (!staging_) return static_cast<const std::byte*>(views_[static_cast<std::size_t>(id)].data);
   const std::size_t offset = plan_.offset[static_cast<std::size_t>(id)];
-  if (graph_.value(id).role == Role::input) return staging_->data() + (offset - plan_.inputs.offset);
+  if (graph_.value(id).role == Role::input) return staging_.get() + (offset - plan_.inputs.offset);
   if (fetches_ && graph_.value(id).kept)
-    return staging_->data() + plan_.inputs.bytes + (offset - plan_.outputs.offset);
+    return staging_.get() + plan_.inputs.bytes + (offset - plan_.outputs.offset);
   return nullptr;
 }
 
@@ -236,8 +236,8 @@ void Executable::get(std::string_view name, void* host, std::size_t bytes, std::
   const ValueId id = id_of(name);
   const TensorView source = view(name);
   if (offset > source.bytes() || bytes > source.bytes() - offset)
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("{}: has {} bytes, {} asked for from {} on", name, source.bytes(), bytes, offset));
+    throw Error(ErrorCode::invalid_argument, fmt::format("{}: has {} bytes, {} asked for from {} on", name,
+                                                         source.bytes(), bytes, offset));
   if (bytes == 0) return;
   if (const std::byte* on_host = staged(id)) {
     std::memcpy(host, on_host + offset, bytes);
@@ -249,7 +249,7 @@ void Executable::get(std::string_view name, void* host, std::size_t bytes, std::
 void Executable::send_inputs() {
   if (!staging_) return;
   if (!guarded_) {
-    device_.queue_upload(static_cast<std::byte*>(arena_.get()) + plan_.inputs.offset, staging_->data(),
+    device_.queue_upload(static_cast<std::byte*>(arena_.get()) + plan_.inputs.offset, staging_.get(),
                          plan_.inputs.bytes);
     return;
   }
@@ -260,7 +260,7 @@ void Executable::send_inputs() {
 
 void Executable::fetch_outputs() {
   if (!fetches_) return;
-  device_.queue_download(staging_->data() + plan_.inputs.bytes,
+  device_.queue_download(staging_.get() + plan_.inputs.bytes,
                          static_cast<const std::byte*>(arena_.get()) + plan_.outputs.offset,
                          plan_.outputs.bytes);
 }
@@ -287,13 +287,26 @@ void Executable::waiting_on_error(F&& f) {
       device_.synchronize();
     } catch (const Error&) {  // has failed altogether; the first error says more
     }
+    recording_ = nullptr;  // it may be what failed
     throw;
   }
+}
+
+// Not guarded memory, which is looked at between nodes, nor weights that the host has to pack before each
+// run.
+bool Executable::can_be_recorded() const {
+  if (!device_.records() || guarded_) return false;
+  return std::all_of(steps_.begin(), steps_.end(), [](const Step& step) {
+    return std::all_of(step.repack.begin(), step.repack.end(), [](const Step::Repack& repack) {
+      return static_cast<bool>(repack.packing->pack_on_device);
+    });
+  });
 }
 
 void Executable::run_watched(const std::function<bool(const Node&, std::span<const TensorView>)>& seen) {
   waiting_on_error([&] {
     send_inputs();
+    if (counts_) ++counts_->eager;
     void* const stream = device_.stream();
     for (std::size_t n = 0; n < steps_.size(); ++n) {
       run_node(steps_[n], stream);
@@ -303,11 +316,28 @@ void Executable::run_watched(const std::function<bool(const Node&, std::span<con
   });
 }
 
+void Executable::queue_run(std::vector<NodeTime>* times) {
+  send_inputs();
+  run_steps(times);
+  fetch_outputs();
+}
+
+// The first run records while the device is busy with it: no time is lost, and all kernels have been loaded,
+// which older drivers refuse to do in the middle of a capture.
 void Executable::run(std::vector<NodeTime>* times) {
+  RunCounts uncounted, &counts = counts_ ? *counts_ : uncounted;
   waiting_on_error([&] {
-    send_inputs();
-    run_steps(times);
-    fetch_outputs();
+    if (recording_ && !times) {
+      device_.replay(*recording_);
+      ++counts.replays;
+    } else {
+      queue_run(times);
+      ++counts.eager;
+      if (records_ && !recording_ && !times) {
+        recording_ = device_.record([&] { queue_run(nullptr); });
+        ++counts.recordings;
+      }
+    }
     device_.synchronize();
   });
 }
@@ -338,13 +368,6 @@ void Executable::run_steps(std::vector<NodeTime>* times) {
     for (std::size_t i = 0; i < views_.size(); ++i)
       if (guarded_->last_reader[i] == static_cast<int>(n)) guarded_->unset(guarded_->values[i]);
   }
-}
-
-void Staging::reserve(std::size_t bytes) {
-  if (bytes <= bytes_) return;
-  device_.synchronize();  // nothing is on its way any more
-  memory_ = device_.allocate_host(bytes);
-  bytes_ = bytes;
 }
 
 }  // namespace frcnn

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <functional>
 #include <list>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "graph/graph.h"
 #include "graph/plan.h"
 #include "runtime/device.h"
+#include "runtime/staging.h"
 #include "runtime/states.h"
 #include "runtime/weights.h"
 
@@ -27,18 +29,11 @@ struct NodeTime {
   double ms;
 };
 
-// Host memory that inputs and results of executables pass through on their way to and from a device. Grows,
-// and moves when it does.
-class Staging {
- public:
-  explicit Staging(Device& device) : device_(device) {}
-  void reserve(std::size_t bytes);  // throws Error(out_of_memory) and stays as it was
-  std::byte* data() const { return static_cast<std::byte*>(memory_.get()); }
-
- private:
-  Device& device_;
-  std::shared_ptr<void> memory_;
-  std::size_t bytes_ = 0;
+// How executables were run.
+struct RunCounts {
+  std::int64_t eager = 0;       // node by node, the runs that record among them
+  std::int64_t recordings = 0;  // made; on a GPU, CUDA graphs captured
+  std::int64_t replays = 0;     // runs that were the replay of a recording
 };
 
 // guarded: every value alone, NaN-filled, between checked guard zones. none: planned and its weights packed,
@@ -49,12 +44,16 @@ struct ExecutableOptions {
   ProgramMemory memory = ProgramMemory::arena;
   std::shared_ptr<void> arena = nullptr;  // none: one of its own, as large as the plan
   std::size_t arena_bytes = 0;            // of the one given
-  std::shared_ptr<Staging> staging =
-      nullptr;                     // executables that share an arena may share it; none: one of its own
+  Staging* staging = nullptr;      // executables that share an arena may share it; none: memory of its own
   const States* states = nullptr;  // of a graph that has some; outlives the executable
+  // Record at the first run and replay from then on, where the device records. For executables that run
+  // again.
+  bool record = false;
+  RunCounts* counts = nullptr;  // added to; outlives the executable
 };
 
-// A graph lowered, planned and bound to memory. Not thread-safe; run() allocates nothing of ours.
+// A graph lowered, planned and bound to memory. Not thread-safe; run() allocates nothing of ours, but for
+// what the recording takes that the first one makes.
 class Executable {
  public:
   // Throws Error(out_of_memory) when the plan needs more than options.arena_bytes, before anything is bound,
@@ -76,12 +75,14 @@ class Executable {
   // Copies `bytes` of a value, `offset` bytes behind its start, as the last run left it. What the graph keeps
   // is on the host already, unless it is large.
   void get(std::string_view name, void* host, std::size_t bytes, std::size_t offset = 0) const;
-  // Fills `times` (cleared first) with one entry per node when given, waiting for the device after each.
-  // Guarded: throws Error(device) naming the layer that wrote outside its output.
+  // Fills `times` (cleared first) with one entry per node when given, waiting for the device after each, and
+  // then replays nothing. Guarded: throws Error(device) naming the layer that wrote outside its output. What
+  // a failing run had recorded is dropped: the next one records anew.
   void run(std::vector<NodeTime>* times = nullptr);
   // Runs and calls `seen` with every node and its outputs (on the device) once it has run; stops when `seen`
   // returns false.
   void run_watched(const std::function<bool(const Node&, std::span<const TensorView>)>& seen);
+  bool recorded() const { return recording_ != nullptr; }
   const std::string& implementation(std::size_t node) const { return steps_[node].prepared.implementation; }
   const std::vector<std::shared_ptr<const void>>& packed() const {
     return packed_;
@@ -112,6 +113,8 @@ class Executable {
   void waiting_on_error(F&& f);
   void run_steps(std::vector<NodeTime>* times);
   void fetch_outputs();
+  void queue_run(std::vector<NodeTime>* times);
+  bool can_be_recorded() const;
 
   Graph graph_;
   Plan plan_;
@@ -122,8 +125,11 @@ class Executable {
   std::vector<std::shared_ptr<const void>> packed_;  // keeps packed weights alive
   std::shared_ptr<void> arena_;
   std::unique_ptr<Guarded> guarded_;
-  std::shared_ptr<Staging> staging_;  // the plan's inputs, then its outputs; null on the host
-  bool fetches_ = false;              // a run brings the outputs to the host
+  std::shared_ptr<std::byte> staging_;    // the plan's inputs, then its outputs; null on the host
+  bool fetches_ = false;                  // a run brings the outputs to the host
+  bool records_ = false;                  // runs but the first are replays
+  RunCounts* counts_;                     // may be null
+  std::unique_ptr<Recording> recording_;  // behind all whose addresses it holds, so that it goes first
 };
 
 using PlanKey = std::array<std::int64_t, 8>;  // whatever tells two graphs of one session apart
@@ -136,9 +142,23 @@ struct SessionOptions {
   const States* states = nullptr;  // of graphs that have some; outlives the session
 };
 
+// A session since it was made, of its cached executables: one that somebody made apart, for a single run, is
+// not among them, but its allocations and waits are.
+struct SessionStats {
+  std::size_t plans = 0, graphs = 0;  // cached now; graphs: those with a recording
+  RunCounts runs;
+  std::int64_t evictions = 0;           // executables that left the cache, with their recordings
+  std::size_t arena_bytes = 0;          // reserved
+  std::size_t staging_bytes = 0;        // page-locked
+  std::size_t packed_weight_bytes = 0;  // of the model, on all devices and in all layouts
+  std::int64_t allocations_since_plan =
+      0;                              // since the newest executable was made: of a session that is warm, none
+  std::int64_t synchronizations = 0;  // waits for the device
+};
+
 // One arena on one device, and the executables that share it. Running one overwrites the values of the
-// others. For one thread at a time: whoever uses a session from several holds mutex() from executable() to
-// the last get().
+// others; none of them moves, the arena least of all. For one thread at a time: whoever uses a session from
+// several holds mutex() from executable() to the last get().
 class Session {
  public:
   Session(std::shared_ptr<const Weights> weights, std::shared_ptr<Device> device, SessionOptions options);
@@ -154,14 +174,17 @@ class Session {
   }  // asked for last
   std::size_t cached() const { return cache_.size(); }
   std::size_t arena_bytes() const { return options_.arena_bytes; }
+  SessionStats stats() const;
 
  private:
   std::shared_ptr<const Weights> weights_;
   std::shared_ptr<Device> device_;
   SessionOptions options_;
   std::shared_ptr<void> arena_;
-  std::shared_ptr<Staging> staging_;
+  Staging staging_;
   std::mutex mutex_;
+  RunCounts runs_;
+  std::int64_t evictions_ = 0, allocations_at_plan_ = 0;
   std::list<std::pair<PlanKey, std::unique_ptr<Executable>>> cache_;  // most recently used first
 };
 

@@ -348,6 +348,7 @@ std::shared_ptr<const Model> TrainNetwork::deploy() const {
 
 std::size_t TrainNetwork::arena_bytes() const { return impl_->session->arena_bytes(); }
 std::size_t TrainNetwork::state_bytes() const { return impl_->states.bytes(); }
+SessionStats TrainNetwork::stats() const { return impl_->session->stats(); }
 
 std::size_t TrainNetwork::planned_bytes(const ModelConfig& model, const HostTensors& weights,
                                         const TrainConfig& config, std::shared_ptr<Device> device,

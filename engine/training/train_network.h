@@ -10,7 +10,7 @@
 
 #include "detector/model.h"
 #include "graph/tensor.h"
-#include "runtime/device.h"
+#include "runtime/session.h"
 #include "training/train_config.h"
 
 namespace frcnn {
@@ -96,6 +96,7 @@ class TrainNetwork {
 
   std::size_t arena_bytes() const;  // activations, gradients of activations, workspaces
   std::size_t state_bytes() const;  // weights, gradients, velocities, averages
+  SessionStats stats() const;       // of the session in which images and updates run
 
  private:
   struct Impl;

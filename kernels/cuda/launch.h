@@ -25,13 +25,18 @@ struct LaunchConfig {
 
 #if defined(FRCNN_SIMT)
 
-// Runs the kernel in the emulator, to its end.
+// Runs the kernel in the emulator, to its end, unless the stream is being captured. Arguments are copied, as
+// into a graph's node.
 template <class... Params>
 void launch(void (*kernel)(Params...), const LaunchConfig& config, std::type_identity_t<Params>... args) {
-  if (config.stream) config.stream->before_launch(reinterpret_cast<const void*>(kernel));
-  const std::function<void()> body = [&] { kernel(args...); };
-  simt::run({reinterpret_cast<const void*>(kernel), config.grid, config.block, config.shared_bytes,
-             config.cooperative, &body});
+  const void* const function = reinterpret_cast<const void*>(kernel);
+  const auto start = [kernel, function, config, args...] {
+    const std::function<void()> body = [&] { kernel(args...); };
+    simt::run({function, config.grid, config.block, config.shared_bytes, config.cooperative, &body});
+  };
+  if (config.stream) return config.stream->launch(function, start);
+  if (FrcnnSimtStream::capturing) FrcnnSimtStream::capturing->refuse_default_stream(function);
+  start();
 }
 
 #else

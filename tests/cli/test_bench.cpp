@@ -80,6 +80,16 @@ TEST_CASE("bench reports every number of its schema") {
     CHECK(json[key].get<double>() > 0);
   }
   CHECK(json["arena_reserved_bytes"].get<double>() >= json["arena_bytes"].get<double>());
+  REQUIRE(json["sessions"].size() == 1);
+  const Json& session = json["sessions"][0];
+  CHECK(session["plans"] == 1);
+  CHECK(session["eager_runs"] == 1 + 1 + 11);  // the first image, warm-up, measured; then the stats are taken
+  for (const char* key : {"graphs", "captures", "replays", "evictions", "allocations_since_plan", "synchronizations"}) {
+    INFO(key);
+    CHECK(session[key] == 0);  // of a CPU
+  }
+  CHECK(session["arena_bytes"] == json["arena_reserved_bytes"]);
+  CHECK(session["packed_weight_bytes"] == json["packed_weight_bytes"]);
 
   double share = 0;
   std::set<std::string> stages, names;
@@ -114,9 +124,10 @@ TEST_CASE("bench honours its options") {
   const Json large = bench.json({"--iters", "2", "--input", "500x800", "--warmup", "0"});
   CHECK(large["arena_bytes"].get<double>() > 10 * plain["arena_bytes"].get<double>());
 
-  const Json several = bench.json({"--iters", "3", "--concurrency", "2", "--threads", "1"});
+  const Json several = bench.json({"--iters", "3", "--concurrency", "2", "--threads", "1", "--no-graphs"});
   CHECK(several["concurrency"] == 2);
   CHECK(several["samples_ms"].size() == 6);
+  CHECK(several["sessions"].size() == 2);
 
   const Json sizes = bench.json({"--iters", "40", "--sizes", "random"});
   CHECK(sizes["sizes"] == "random");

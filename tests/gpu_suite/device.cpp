@@ -7,12 +7,13 @@
 
 namespace frcnn {
 
-std::shared_ptr<Device> make_device(const std::string& name, Precision precision, int, std::string*) {
+std::shared_ptr<Device> make_device(const std::string& name, Precision precision, int, std::string*,
+                                    const GpuOptions& gpu) {
   const std::string prefix = "cuda:";
   int index = 0;
   const char* const end = name.data() + name.size();
   if (name.rfind(prefix, 0) == 0 && std::from_chars(name.data() + prefix.size(), end, index).ptr == end)
-    return make_cuda_device(index, precision);
+    return make_cuda_device(index, precision, gpu);
   throw Error(ErrorCode::unsupported, "device " + name + ": this program knows cuda:N only");
 }
 

@@ -40,6 +40,12 @@ class FilledDevice final : public Device {
   void synchronize() override { device_->synchronize(); }
   void* stream() override { return device_->stream(); }
   bool stages_can_be_timed() const override { return device_->stages_can_be_timed(); }
+  bool records() const override { return device_->records(); }
+  std::unique_ptr<Recording> record(const std::function<void()>& work) override {
+    return device_->record(work);
+  }
+  void replay(const Recording& recording) override { device_->replay(recording); }
+  DeviceCounts counts() const override { return device_->counts(); }
 
  private:
   std::shared_ptr<Device> device_;

@@ -64,6 +64,10 @@ void check_repeats(const StoredReference& stored) {
       CHECK(same_bits_throughout(cuda.detect(stored.test_case.view(), request), once));
       CHECK(same_bits_throughout(other.detect(stored.test_case.view(), request), once));
     }
+    // The first detection ran kernel by kernel, the second was the replay of a graph.
+    CHECK(cuda.session().stats().runs.recordings == 1);
+    CHECK(cuda.session().stats().runs.replays == 1);
+    CHECK(other.session().stats().runs.replays == 0);
   }
 }
 

@@ -6,6 +6,8 @@
 #error "the emulator is for host compilers"
 #endif
 
+#include <functional>
+
 #include "tests/simt/atomics.h"
 #include "tests/simt/engine.h"
 #include "tests/simt/half.h"
@@ -39,10 +41,15 @@
 #define blockDim (::frcnn::simt::block_dim())
 #define gridDim (::frcnn::simt::grid_dim())
 
-// Work is done when launch() returns, so a stream is only a name; one that the fake runtime made counts launches
-// and may refuse them.
+// Work is done when launch() returns, so a stream is only a name; one that the fake runtime made counts launches,
+// may refuse them, and keeps them while it is being captured.
 struct FrcnnSimtStream {
   virtual ~FrcnnSimtStream() = default;
-  virtual void before_launch(const void* kernel) = 0;  // throws what launch() would
+  // Runs `start`, which runs the kernel with a copy of its arguments, or keeps it. Throws what launch() would.
+  virtual void launch(const void* kernel, const std::function<void()>& start) = 0;
+  virtual void refuse_default_stream(const void* kernel) = 0;  // throws what launch() would
+
+  // The stream whose work this thread is capturing, if it does.
+  static inline thread_local FrcnnSimtStream* capturing = nullptr;
 };
 using cudaStream_t = FrcnnSimtStream*;

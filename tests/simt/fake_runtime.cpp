@@ -1,72 +1,29 @@
-#include "tests/simt/fake_runtime.h"
+#include "tests/simt/fake_state.h"
 
 #include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <mutex>
-#include <set>
 #include <stdexcept>
-#include <vector>
 
 #include "frcnn/error.h"
 
-namespace {
-
-using frcnn::simt::FakeMachine;
-
-struct Block {
-  std::size_t bytes;
-  int device;  // -1: of the host
-};
-
-// A copy that is on its way. `content` is the source as it was when the copy was queued: the emulator runs
-// kernels at once, so in the stream's order everything before has happened.
-struct Copy {
-  void* to;
-  const void* from;
-  std::vector<unsigned char> content;
-  bool to_host;
-};
-
-struct Stream final : FrcnnSimtStream {
-  explicit Stream(int d) : device(d) {}
-  void before_launch(const void* kernel) override;
-  int device;
-  std::vector<Copy> copies;
-};
-
-struct State {
-  FakeMachine::Properties properties;
-  std::map<char*, Block> blocks;  // by first byte
-  std::set<Stream*> streams;
-  std::map<int, cudaError_t> dead;  // by device
-  std::map<std::string, int> calls;
-  std::size_t in_use = 0;
-  int fail_at = 0;  // calls left until the wanted error; 0: none wanted
-  cudaError_t fail_with = cudaSuccess;
-  bool fail_sticky = false, has_failed = false;
-  std::string fail_call, violation;
-  std::function<void()> on_launch;
-};
-
-std::mutex mutex;
-std::unique_ptr<State> machine;
-thread_local int current_device = 0;
-thread_local cudaError_t last_error = cudaSuccess;
+namespace frcnn::simt::fake {
 
 cudaError_t result(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
   return error;
 }
 
-// The front of every call that can fail, under the lock: counts it and says what it must fail with, if
-// anything.
+void violate(const std::string& what) {
+  if (machine->violation.empty()) machine->violation = what;
+}
+
 cudaError_t enter(const std::string& call, int device) {
   if (!machine) throw std::logic_error(call + " without a FakeMachine");
   State& m = *machine;
   ++m.calls[call];
   if (m.fail_at > 0 && (m.fail_call.empty() || m.fail_call == call) && --m.fail_at == 0) {
     m.has_failed = true;
+    m.failed_call = call;
     if (m.fail_sticky) m.dead[device] = m.fail_with;
     return m.fail_with;
   }
@@ -76,11 +33,26 @@ cudaError_t enter(const std::string& call, int device) {
   return dead == m.dead.end() ? cudaSuccess : dead->second;
 }
 
-void violate(const std::string& what) {
-  if (machine->violation.empty()) machine->violation = what;
+cudaError_t enter_stream(const std::string& call, Stream& stream) {
+  cudaError_t error = enter(call, stream.device);
+  if (!stream.capture) return error;
+  if (!error && stream.capture->invalid) error = cudaErrorStreamCaptureInvalidated;
+  if (!error && stream.capture->thread != std::this_thread::get_id()) {
+    violate(call + " on a stream that another thread captures");
+    error = cudaErrorStreamCaptureWrongThread;
+  }
+  if (error) stream.capture->invalid = true;
+  return error;
 }
 
-// The allocation that holds all of these bytes, or null.
+cudaError_t enter_outside_capture(const std::string& call, int device) {
+  const cudaError_t error = enter(call, device);
+  if (!FrcnnSimtStream::capturing) return error;
+  violate(call + " during a capture");
+  static_cast<Stream*>(FrcnnSimtStream::capturing)->capture->invalid = true;
+  return error ? error : cudaErrorStreamCaptureUnsupported;
+}
+
 const Block* block_of(const void* memory, std::size_t bytes) {
   auto* const at = static_cast<char*>(const_cast<void*>(memory));
   auto found = machine->blocks.upper_bound(at);
@@ -88,6 +60,8 @@ const Block* block_of(const void* memory, std::size_t bytes) {
   --found;
   return at + bytes <= found->first + found->second.bytes ? &found->second : nullptr;
 }
+
+namespace {
 
 std::size_t free_bytes(int device) {
   std::size_t taken = 0;
@@ -130,25 +104,97 @@ cudaError_t release(void* memory, bool of_device) {
   return cudaSuccess;
 }
 
-void Stream::before_launch(const void* kernel) {
-  std::function<void()> callback;
-  cudaError_t error;
-  {
-    const std::lock_guard lock(mutex);
-    error = result(enter("launch", device));
-    callback = machine->on_launch;
+}  // namespace
+
+cudaError_t copy(Stream& stream, const FrcnnFakeGraph::Node& node) {
+  const bool to_host = node.kind == cudaMemcpyDeviceToHost;
+  const Block* const there = block_of(to_host ? node.from : node.to, node.bytes);
+  const Block* const here = block_of(to_host ? node.to : node.from, node.bytes);
+  if (!there || there->device != stream.device || (here && here->device >= 0)) {
+    violate("a copy outside of the device's memory");
+    return cudaErrorInvalidValue;
   }
-  if (error != cudaSuccess) {
-    last_error = cudaSuccess;
-    const bool full = error == cudaErrorMemoryAllocation;
-    throw frcnn::Error(
-        full ? frcnn::ErrorCode::out_of_memory : frcnn::ErrorCode::device,
-        "kernel " + frcnn::simt::kernel_name(kernel) + ": cudaLaunchKernelExC: " + cudaGetErrorString(error));
+  if (stream.capture) {
+    if (!here) {
+      violate("a captured copy of host memory that is not page-locked");
+      stream.capture->invalid = true;
+      return cudaErrorStreamCaptureUnsupported;
+    }
+    stream.capture->graph.nodes.push_back(node);
+    return cudaSuccess;
   }
-  if (callback) callback();
+  if (!to_host) std::memcpy(node.to, node.from, node.bytes);
+  if (here) {
+    const auto* const bytes_from = static_cast<const unsigned char*>(node.from);
+    stream.copies.push_back({node.to, node.from, {bytes_from, bytes_from + node.bytes}, to_host});
+    if (to_host) std::memset(node.to, 0xFF, node.bytes);
+  } else if (to_host) {
+    std::memcpy(node.to, node.from, node.bytes);  // into ordinary memory: complete when the call returns
+  }
+  return cudaSuccess;
+}
+
+cudaError_t fill(Stream& stream, const FrcnnFakeGraph::Node& node) {
+  const Block* const block = block_of(node.to, node.bytes);
+  if (!block || block->device != stream.device) {
+    violate("a fill outside of the device's memory");
+    return cudaErrorInvalidValue;
+  }
+  if (stream.capture)
+    stream.capture->graph.nodes.push_back(node);
+  else
+    std::memset(node.to, node.byte, node.bytes);
+  return cudaSuccess;
+}
+
+namespace {
+
+[[noreturn]] void throw_launch_error(cudaError_t error, const void* kernel) {
+  last_error = cudaSuccess;
+  const bool full = error == cudaErrorMemoryAllocation;
+  throw Error(full ? ErrorCode::out_of_memory : ErrorCode::device,
+              "kernel " + kernel_name(kernel) + ": cudaLaunchKernelExC: " + cudaGetErrorString(error));
 }
 
 }  // namespace
+
+Stream::~Stream() {
+  if (capturing == this) capturing = nullptr;
+}
+
+void Stream::launch(const void* kernel, const std::function<void()>& start) {
+  std::function<void()> callback;
+  cudaError_t error;
+  bool captured = false;
+  {
+    const std::lock_guard lock(mutex);
+    error = result(enter_stream("launch", *this));
+    captured = capture && !error;
+    if (captured) {
+      FrcnnFakeGraph::Node node;
+      node.start = start;
+      capture->graph.nodes.push_back(std::move(node));
+    }
+    callback = machine->on_launch;
+  }
+  if (error != cudaSuccess) throw_launch_error(error, kernel);
+  if (callback) callback();
+  if (!captured) start();
+}
+
+// It would run now and not when the graph does.
+void Stream::refuse_default_stream(const void* kernel) {
+  {
+    const std::lock_guard lock(mutex);
+    violate("a kernel on the default stream during a capture");
+    if (capture) capture->invalid = true;
+  }
+  throw_launch_error(cudaErrorStreamCaptureImplicit, kernel);
+}
+
+}  // namespace frcnn::simt::fake
+
+using namespace frcnn::simt::fake;
 
 cudaError_t cudaDriverGetVersion(int* version) {
   const std::lock_guard lock(mutex);
@@ -200,8 +246,9 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   const std::lock_guard lock(mutex);
   if (const cudaError_t error = enter("cudaGetDeviceProperties", device)) return result(error);
   if (device < 0 || device >= machine->properties.devices) return result(cudaErrorInvalidDevice);
-  *properties = {"Emulated GPU", machine->properties.memory_bytes, machine->properties.compute_capability / 10,
-                 machine->properties.compute_capability % 10, machine->properties.multiprocessors};
+  *properties = {"Emulated GPU", machine->properties.memory_bytes,
+                 machine->properties.compute_capability / 10, machine->properties.compute_capability % 10,
+                 machine->properties.multiprocessors};
   return cudaSuccess;
 }
 
@@ -215,14 +262,14 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
 
 cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
   const std::lock_guard lock(mutex);
-  if (const cudaError_t error = enter("cudaMalloc", current_device)) return result(error);
+  if (const cudaError_t error = enter_outside_capture("cudaMalloc", current_device)) return result(error);
   if (bytes > free_bytes(current_device)) return result(cudaErrorMemoryAllocation);
   return result(allocate(memory, bytes, current_device));
 }
 
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   const std::lock_guard lock(mutex);
-  if (const cudaError_t error = enter("cudaMemGetInfo", current_device)) return result(error);
+  if (const cudaError_t error = enter_outside_capture("cudaMemGetInfo", current_device)) return result(error);
   *free = free_bytes(current_device);
   *total = machine->properties.memory_bytes;
   return cudaSuccess;
@@ -230,7 +277,7 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
 
 cudaError_t cudaFree(void* memory) {
   const std::lock_guard lock(mutex);
-  const cudaError_t error = enter("cudaFree", current_device), freed = release(memory, true);
+  const cudaError_t error = enter_outside_capture("cudaFree", current_device), freed = release(memory, true);
   return result(error != cudaSuccess ? error : freed);  // what fails here is gone with the context
 }
 
@@ -246,13 +293,14 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
 
 cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) {
   const std::lock_guard lock(mutex);
-  if (const cudaError_t error = enter("cudaHostAlloc", current_device)) return result(error);
+  if (const cudaError_t error = enter_outside_capture("cudaHostAlloc", current_device)) return result(error);
   return result(allocate(memory, bytes, -1));
 }
 
 cudaError_t cudaFreeHost(void* memory) {
   const std::lock_guard lock(mutex);
-  const cudaError_t error = enter("cudaFreeHost", current_device), freed = release(memory, false);
+  const cudaError_t error = enter_outside_capture("cudaFreeHost", current_device),
+                    freed = release(memory, false);
   return result(error != cudaSuccess ? error : freed);
 }
 
@@ -260,49 +308,46 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
                             cudaStream_t stream) {
   const std::lock_guard lock(mutex);
   auto& on = *static_cast<Stream*>(stream);
-  if (const cudaError_t error = enter("cudaMemcpyAsync", on.device)) return result(error);
-  const bool to_host = kind == cudaMemcpyDeviceToHost;
-  const Block* const there = block_of(to_host ? from : to, bytes);
-  const Block* const here = block_of(to_host ? to : from, bytes);
-  if (!there || there->device != on.device || (here && here->device >= 0)) {
-    violate("a copy outside of the device's memory");
-    return result(cudaErrorInvalidValue);
-  }
-  if (!to_host) std::memcpy(to, from, bytes);
-  if (here) {
-    const auto* const bytes_from = static_cast<const unsigned char*>(from);
-    on.copies.push_back({to, from, {bytes_from, bytes_from + bytes}, to_host});
-    if (to_host) std::memset(to, 0xFF, bytes);
-  } else if (to_host) {
-    std::memcpy(to, from, bytes);  // into ordinary memory: complete when the call returns
-  }
-  return cudaSuccess;
+  if (const cudaError_t error = enter_stream("cudaMemcpyAsync", on)) return result(error);
+  return result(copy(on, {nullptr, to, from, bytes, kind, 0}));
 }
 
 cudaError_t cudaMemsetAsync(void* memory, int byte, std::size_t bytes, cudaStream_t stream) {
   const std::lock_guard lock(mutex);
-  const int device = static_cast<Stream*>(stream)->device;
-  if (const cudaError_t error = enter("cudaMemsetAsync", device)) return result(error);
-  const Block* const block = block_of(memory, bytes);
-  if (!block || block->device != device) {
-    violate("a fill outside of the device's memory");
-    return result(cudaErrorInvalidValue);
-  }
-  std::memset(memory, byte, bytes);
-  return cudaSuccess;
+  auto& on = *static_cast<Stream*>(stream);
+  if (const cudaError_t error = enter_stream("cudaMemsetAsync", on)) return result(error);
+  return result(fill(on, {nullptr, memory, nullptr, bytes, cudaMemcpyHostToDevice, byte}));
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   const std::lock_guard lock(mutex);
-  if (const cudaError_t error = enter("cudaStreamCreateWithFlags", current_device)) return result(error);
-  *stream = *machine->streams.insert(new Stream(current_device)).first;
+  if (const cudaError_t error = enter_outside_capture("cudaStreamCreateWithFlags", current_device))
+    return result(error);
+  *stream = *machine->streams.insert(new Stream(current_device, 0)).first;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
+  const std::lock_guard lock(mutex);
+  if (const cudaError_t error = enter("cudaDeviceGetStreamPriorityRange", current_device))
+    return result(error);
+  *least = 0;
+  *greatest = -5;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int priority) {
+  const std::lock_guard lock(mutex);
+  if (const cudaError_t error = enter_outside_capture("cudaStreamCreateWithPriority", current_device))
+    return result(error);
+  *stream = *machine->streams.insert(new Stream(current_device, priority)).first;
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   const std::lock_guard lock(mutex);
   auto* const which = static_cast<Stream*>(stream);
-  const cudaError_t error = enter("cudaStreamDestroy", which->device);
+  const cudaError_t error = enter_outside_capture("cudaStreamDestroy", which->device);
   finish_copies(*which);
   machine->streams.erase(which);
   delete which;
@@ -312,7 +357,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const std::lock_guard lock(mutex);
   auto& which = *static_cast<Stream*>(stream);
-  const cudaError_t error = enter("cudaStreamSynchronize", which.device);
+  const cudaError_t error = enter_outside_capture("cudaStreamSynchronize", which.device);
   finish_copies(which);
   return result(error);
 }
@@ -321,6 +366,11 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
   const std::lock_guard lock(mutex);
   if (!machine) throw std::logic_error("cudaStreamQuery without a FakeMachine");
   const int device = stream ? static_cast<Stream*>(stream)->device : current_device;
+  if (stream && static_cast<Stream*>(stream)->capture) {
+    violate("cudaStreamQuery on a stream that is being captured");
+    static_cast<Stream*>(stream)->capture->invalid = true;
+    return result(cudaErrorStreamCaptureUnsupported);
+  }
   const auto dead = machine->dead.find(device);
   return result(dead == machine->dead.end() ? cudaSuccess : dead->second);
 }
@@ -355,6 +405,14 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "an illegal memory access was encountered";
     case cudaErrorLaunchFailure:
       return "unspecified launch failure";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureImplicit:
+      return "operation would make the legacy stream depend on a capturing blocking stream";
+    case cudaErrorStreamCaptureWrongThread:
+      return "attempt to terminate a thread-local capture sequence from another thread";
   }
   return "unknown error";
 }
@@ -382,6 +440,7 @@ void FakeMachine::fail(int nth, cudaError_t error, bool sticky, const std::strin
   machine->fail_sticky = sticky;
   machine->fail_call = call;
   machine->has_failed = false;
+  machine->failed_call.clear();
 }
 
 void FakeMachine::fail_nothing() { fail(0, cudaSuccess); }
@@ -389,6 +448,11 @@ void FakeMachine::fail_nothing() { fail(0, cudaSuccess); }
 bool FakeMachine::failed() const {
   const std::lock_guard lock(mutex);
   return machine->has_failed;
+}
+
+std::string FakeMachine::failed_call() const {
+  const std::lock_guard lock(mutex);
+  return machine->failed_call;
 }
 
 std::map<std::string, int> FakeMachine::calls() const {
@@ -411,6 +475,7 @@ int FakeMachine::count_all() const {
 void FakeMachine::reset_counts() {
   const std::lock_guard lock(mutex);
   machine->calls.clear();
+  machine->replayed_kernels = 0;
 }
 
 std::size_t FakeMachine::bytes_in_use() const {
@@ -420,7 +485,25 @@ std::size_t FakeMachine::bytes_in_use() const {
 
 std::size_t FakeMachine::allocations_alive() const {
   const std::lock_guard lock(mutex);
-  return machine->blocks.size() + machine->streams.size();
+  return machine->blocks.size() + machine->streams.size() + machine->graphs.size() +
+         machine->executables.size();
+}
+
+std::size_t FakeMachine::graphs_alive() const {
+  const std::lock_guard lock(mutex);
+  return machine->executables.size();
+}
+
+int FakeMachine::replayed_kernels() const {
+  const std::lock_guard lock(mutex);
+  return machine->replayed_kernels;
+}
+
+std::multiset<int> FakeMachine::stream_priorities() const {
+  const std::lock_guard lock(mutex);
+  std::multiset<int> priorities;
+  for (const Stream* stream : machine->streams) priorities.insert(stream->priority);
+  return priorities;
 }
 
 std::string FakeMachine::violation() const {

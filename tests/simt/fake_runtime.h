@@ -4,13 +4,17 @@
 //
 // What the engine must not rely on is made visible: fresh device memory holds NaN; a queued copy to the host
 // arrives when the stream is synchronised, not before, and the host memory holds NaN until then; the source
-// of a queued copy to the device must not have changed by then. C++ linkage, so that a real runtime in the
-// same program would not be mistaken for this one.
+// of a queued copy to the device must not have changed by then. A capture keeps launches, with their
+// arguments by value, copies and fills, and runs none of them; a replay reads memory as it is then. What a
+// capturing thread must not do ends its capture: allocate, free, wait, query, use the default stream or
+// memory that is not page-locked. C++ linkage, so that a real runtime in the same program would not be
+// mistaken for this one.
 #pragma once
 
 #include <cstddef>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 
 #include "tests/simt/emulator.h"
@@ -27,6 +31,10 @@ enum cudaError_t {
   cudaErrorNotReady = 600,
   cudaErrorIllegalAddress = 700,
   cudaErrorLaunchFailure = 719,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
+  cudaErrorStreamCaptureImplicit = 906,
+  cudaErrorStreamCaptureWrongThread = 908,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 enum cudaDeviceAttr {
@@ -54,6 +62,13 @@ struct cudaPointerAttributes {
 struct cudaFuncAttributes {
   int binaryVersion;
 };
+enum cudaStreamCaptureMode {
+  cudaStreamCaptureModeGlobal = 0,
+  cudaStreamCaptureModeThreadLocal = 1,
+  cudaStreamCaptureModeRelaxed = 2,
+};
+using cudaGraph_t = struct FrcnnFakeGraph*;
+using cudaGraphExec_t = struct FrcnnFakeGraphExec*;
 inline constexpr unsigned cudaStreamNonBlocking = 1, cudaHostAllocDefault = 0;
 #define CUDART_VERSION 13000
 
@@ -73,9 +88,18 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
                             cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void* memory, int byte, std::size_t bytes, cudaStream_t stream);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
+cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest);
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int priority);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaStreamQuery(cudaStream_t stream);
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphUpload(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
 cudaError_t cudaGetLastError();
 const char* cudaGetErrorString(cudaError_t error);
 
@@ -104,17 +128,21 @@ class FakeMachine {
   // launch is the caller's exception, as in launch.h.
   void fail(int nth, cudaError_t error, bool sticky = false, const std::string& call = "");
   void fail_nothing();
-  bool failed() const;  // the wanted error was given
+  bool failed() const;              // the wanted error was given
+  std::string failed_call() const;  // by which call
 
   std::map<std::string, int> calls() const;  // since reset_counts(); "launch" is among them
   int count(const std::string& call) const;
   int count_all() const;  // of those that can fail
   void reset_counts();
+  int replayed_kernels() const;           // since then, by launches of graphs; not among the calls
   std::size_t bytes_in_use() const;       // of all devices
-  std::size_t allocations_alive() const;  // of devices, page-locked host memory and streams
+  std::size_t allocations_alive() const;  // of devices and page-locked host memory, streams, graphs
+  std::size_t graphs_alive() const;       // executable ones
+  std::multiset<int> stream_priorities() const;
   // What broke a rule above without an error code, as a sentence; empty if nothing did.
   std::string violation() const;
-  // Called in the launching thread in front of every kernel.
+  // Called in the launching thread in front of every kernel that is queued, captured or replayed.
   void on_launch(std::function<void()> callback);
 };
 

@@ -101,10 +101,13 @@ TEST_CASE("auto is the CUDA device where there is one, else the CPU") {
   CHECK(contains(message, "no NVIDIA driver"));
 }
 
+// Kernel by kernel; as a graph: test_cuda_graphs.cpp.
 TEST_CASE("a detection is one upload, one download, one synchronisation and no allocation") {
   FakeMachine machine;
   const auto model = small_model();
-  Detector detector(model, options());
+  DetectorOptions eager = options();
+  eager.gpu.graphs = false;
+  Detector detector(model, eager);
   const Picture picture(32, 24, 1);
   const DetectResult first = detector.detect(picture.view);
   CHECK_FALSE(first.detections.empty());
@@ -261,9 +264,9 @@ TEST_CASE("after a sticky error a session says that it is dead, another device's
   Detector one(model, options("cuda:0")), two(model, options("cuda:1"));
   const DetectResult expected = one.detect(picture.view);
   CHECK(same_bits(expected, two.detect(picture.view)));
-  for (const char* call : {"cudaStreamSynchronize", "launch"}) {
+  for (const char* call : {"cudaStreamSynchronize", "cudaGraphLaunch"}) {
     INFO(call);
-    const bool last = std::string(call) == "launch";
+    const bool last = std::string(call) == "cudaGraphLaunch";
     Detector& dying = last ? two : one;
     machine.fail(1, cudaErrorIllegalAddress, true, call);
     const std::string message = message_of([&] { dying.detect(picture.view); }, ErrorCode::device);
@@ -328,11 +331,14 @@ TEST_CASE("detectors of one model work in several threads at once") {
   CHECK(machine.violation() == "");
 }
 
+// The same of graphs: test_cuda_graphs.cpp.
 TEST_CASE("an error at any call of a detection is reported, leaks nothing and is over with the next one") {
   const Picture picture(32, 24, 1);
   FakeMachine machine;
   const auto model = small_model();
-  Detector detector(model, options());
+  DetectorOptions eager = options();
+  eager.gpu.graphs = false;
+  Detector detector(model, eager);
   const DetectResult expected = detector.detect(picture.view);
   machine.reset_counts();
   detector.detect(picture.view);
@@ -371,13 +377,17 @@ TEST_CASE("an error at any call of making a detector and its first detection lea
   REQUIRE(calls > 100);
   REQUIRE(all > calls);
   const int until_result = calls;
+  const int graph_given_back = until_result - 2;  // after its upload; then the device is selected and waited for
   for (int i = 0; i < 2 * all; ++i) {
     const int n = i / 2 + 1;
     const bool full = i % 2 != 0, sticky = !full && n % 5 == 0;
     INFO("call " << n << " of " << all << (sticky ? ", sticky" : full ? ", out of memory" : ""));
     FakeMachine machine;
     machine.fail(n, full ? cudaErrorMemoryAllocation : cudaErrorLaunchFailure, sticky);
-    if (n <= until_result) {
+    if (n == graph_given_back && !sticky) {  // the result does not need it any more
+      CHECK_NOTHROW(attempt(machine));
+      CHECK(machine.failed_call() == "cudaGraphDestroy");
+    } else if (n <= until_result) {
       // The first one asks whether there is a device at all.
       message_of([&] { attempt(machine); }, full     ? ErrorCode::out_of_memory
                                             : n == 1 ? ErrorCode::unsupported
