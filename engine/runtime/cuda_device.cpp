@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <type_traits>
@@ -51,6 +52,17 @@ std::mutex& capture_lock() {
   return lock;
 }
 
+// Kernels count along one dimension, and over the values that one output sums, in 32 bits; elements in 64.
+void check_extents(const Op& op, const KernelSpec& spec) {
+  constexpr std::int64_t most = std::numeric_limits<int>::max();
+  for (const std::span<const TensorSpec> side : {spec.in, spec.out})
+    for (const TensorSpec& tensor : side)
+      for (int i = 0; i < tensor.shape.rank; ++i)
+        if (tensor.shape[i] > most)
+          throw Error(ErrorCode::unsupported, fmt::format("{}: {} has a dimension of more than {}, which the CUDA kernels do not take",
+                                                          name_of(op), to_string(tensor.shape), most));
+}
+
 class CudaDevice final : public Device {
  public:
   CudaDevice(int index, Precision precision, const GpuOptions& gpu) : index_(index), gpu_(gpu) {
@@ -80,6 +92,7 @@ class CudaDevice final : public Device {
 
   Prepared prepare(const Op& op, const KernelSpec& spec) override {
     use();
+    check_extents(op, spec);
     return std::visit([&](const auto& attributes) { return cuda::prepare(attributes, spec, settings_); }, op);
   }
 

@@ -305,6 +305,11 @@ Prepared prepare_implicit_gemm(const ImplicitGemm& gemm, const KernelSpec& spec,
   p.stored = spec.out[0].dtype;
   p.pooled_h = (gemm.out_height + 1) / 2;
   p.pooled_w = (gemm.out_width + 1) / 2;
+  // Steps, columns and places within a split are counted in 32 bits; a step's last columns may be padding.
+  const std::int64_t summed = std::int64_t{taps} * ((gemm.channels + depth - 1) / depth) * depth;
+  if (summed > std::numeric_limits<int>::max() / 2)
+    throw Error(ErrorCode::unsupported,
+                "implicit_gemm: sums of " + std::to_string(summed) + " products are more than this kernel takes");
   const std::int64_t rows = p.pool ? std::int64_t{4} * gemm.batch * p.pooled_h * p.pooled_w
                                    : std::int64_t{gemm.batch} * gemm.out_height * gemm.out_width;
   if (rows > std::numeric_limits<int>::max() / 2)

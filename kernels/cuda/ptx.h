@@ -24,8 +24,7 @@
 //   The same of A 16x8 and B 8x8 in tf32: fp32 bits of which the lower 13 are not looked at.
 // cvt_rna_tf32(v)                                   cvt.rna.tf32.f32
 //   v rounded to tf32, ties away from zero, as fp32 bits.
-// ld_acquire(p), st_release(p, v), red_add_release(p, v), atom_add_acq_rel(p, v)      device scope, global
-// memory
+// ld_acquire(p), st_release(p, v), atom_add_acq_rel(p, v)      device scope, global memory
 //   What a thread wrote before a release, other threads see after the acquire that reads it. After a barrier,
 //   one thread's release covers what the whole block wrote. For last-block patterns and flags between blocks.
 // spin_wait(done)                                   nanosleep
@@ -160,9 +159,6 @@ __device__ __forceinline__ std::uint32_t ld_acquire(const std::uint32_t* address
 }
 __device__ __forceinline__ void st_release(std::uint32_t* address, std::uint32_t value) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
-}
-__device__ __forceinline__ void red_add_release(std::uint32_t* address, std::uint32_t value) {
-  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
 }
 __device__ __forceinline__ std::uint32_t atom_add_acq_rel(std::uint32_t* address, std::uint32_t value) {
   std::uint32_t before;

@@ -38,22 +38,6 @@ Function entry(const char* name, int ulps, Function::Domain domain) {
           }};
 }
 
-__device__ half as_half(unsigned short bits) {
-  half value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
-__device__ nv_bfloat16 as_bfloat16(unsigned short bits) {
-  nv_bfloat16 value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
-template <class T>
-__device__ unsigned short bits_of(T value) {
-  unsigned short bits;
-  memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
 __device__ unsigned long long joined(unsigned high, unsigned low) {
   return static_cast<unsigned long long>(high) << 32 | low;
 }
@@ -94,16 +78,16 @@ FRCNN_FUNCTION(ddiv_rn, double, double, __ddiv_rn(a, b))
 FRCNN_FUNCTION(dfma_rn, double, double, __fma_rn(a, b, c))
 FRCNN_FUNCTION(dsqrt_rn, double, double, __dsqrt_rn(a))
 
-FRCNN_FUNCTION(f32_to_f16, float, u16, bits_of(__float2half_rn(a)))
-FRCNN_FUNCTION(f32_to_bf16, float, u16, bits_of(__float2bfloat16_rn(a)))
-FRCNN_FUNCTION(f16_to_f32, u16, float, __half2float(as_half(a)))
-FRCNN_FUNCTION(bf16_to_f32, u16, float, __bfloat162float(as_bfloat16(a)))
-FRCNN_FUNCTION(f16_add, u16, u16, bits_of(__hadd(as_half(a), as_half(b))))
-FRCNN_FUNCTION(f16_sub, u16, u16, bits_of(__hsub(as_half(a), as_half(b))))
-FRCNN_FUNCTION(f16_mul, u16, u16, bits_of(__hmul(as_half(a), as_half(b))))
-FRCNN_FUNCTION(bf16_add, u16, u16, bits_of(__hadd(as_bfloat16(a), as_bfloat16(b))))
-FRCNN_FUNCTION(bf16_sub, u16, u16, bits_of(__hsub(as_bfloat16(a), as_bfloat16(b))))
-FRCNN_FUNCTION(bf16_mul, u16, u16, bits_of(__hmul(as_bfloat16(a), as_bfloat16(b))))
+FRCNN_FUNCTION(f32_to_f16, float, u16, __half_as_ushort(__float2half_rn(a)))
+FRCNN_FUNCTION(f32_to_bf16, float, u16, __bfloat16_as_ushort(__float2bfloat16_rn(a)))
+FRCNN_FUNCTION(f16_to_f32, u16, float, __half2float(__ushort_as_half(a)))
+FRCNN_FUNCTION(bf16_to_f32, u16, float, __bfloat162float(__ushort_as_bfloat16(a)))
+FRCNN_FUNCTION(f16_add, u16, u16, __half_as_ushort(__hadd(__ushort_as_half(a), __ushort_as_half(b))))
+FRCNN_FUNCTION(f16_sub, u16, u16, __half_as_ushort(__hsub(__ushort_as_half(a), __ushort_as_half(b))))
+FRCNN_FUNCTION(f16_mul, u16, u16, __half_as_ushort(__hmul(__ushort_as_half(a), __ushort_as_half(b))))
+FRCNN_FUNCTION(bf16_add, u16, u16, __bfloat16_as_ushort(__hadd(__ushort_as_bfloat16(a), __ushort_as_bfloat16(b))))
+FRCNN_FUNCTION(bf16_sub, u16, u16, __bfloat16_as_ushort(__hsub(__ushort_as_bfloat16(a), __ushort_as_bfloat16(b))))
+FRCNN_FUNCTION(bf16_mul, u16, u16, __bfloat16_as_ushort(__hmul(__ushort_as_bfloat16(a), __ushort_as_bfloat16(b))))
 FRCNN_FUNCTION(f32_to_i32_rn, float, u32, static_cast<u32>(__float2int_rn(a)))
 FRCNN_FUNCTION(f32_to_i32_rz, float, u32, static_cast<u32>(__float2int_rz(a)))
 FRCNN_FUNCTION(f32_to_i32_rd, float, u32, static_cast<u32>(__float2int_rd(a)))
@@ -116,6 +100,9 @@ FRCNN_FUNCTION(f64_to_f32, double, float, __double2float_rn(a))
 FRCNN_FUNCTION(i32_to_f32, u32, float, __int2float_rn(static_cast<int>(a)))
 FRCNN_FUNCTION(u32_to_f32, u32, float, __uint2float_rn(a))
 
+FRCNN_FUNCTION(f32_to_bits, float, u32, __float_as_uint(a))
+FRCNN_FUNCTION(bits_to_f32, u32, float, __uint_as_float(a))
+FRCNN_FUNCTION(f64_through_bits, double, double, __longlong_as_double(__double_as_longlong(a)))
 FRCNN_FUNCTION(popc, u32, u32, static_cast<u32>(__popc(a)))
 FRCNN_FUNCTION(clz, u32, u32, static_cast<u32>(__clz(static_cast<int>(a))))
 FRCNN_FUNCTION(ffs, u32, u32, static_cast<u32>(__ffs(static_cast<int>(a))))
@@ -194,6 +181,9 @@ std::span<const Function> functions() {
       FRCNN_EXACT(f64_to_f32),
       FRCNN_EXACT(i32_to_f32),
       FRCNN_EXACT(u32_to_f32),
+      FRCNN_EXACT(f32_to_bits),
+      FRCNN_EXACT(bits_to_f32),
+      FRCNN_EXACT(f64_through_bits),
       FRCNN_EXACT(popc),
       FRCNN_EXACT(clz),
       FRCNN_EXACT(ffs),

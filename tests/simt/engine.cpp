@@ -377,15 +377,6 @@ void spin(Site site) {
   leave();
 }
 
-void order_memory() {
-  // One token for all fences: whoever fences later sees what was written before an earlier fence. A fence
-  // orders no more than that, and needs an atomic to be of use, but ThreadSanitizer has no notion of a fence
-  // of its own.
-  static char token;
-  release(&token);
-  acquire(&token);
-}
-
 void note_static_shared(Site site) {
   const Quiet quiet;
   if (active->blocks.size() > 1) {

@@ -121,7 +121,6 @@ void collective(unsigned mask, const char* operation, Participation participatio
                 void (*combine)(const Lanes& lanes));
 
 void order_warp(unsigned mask, Site site);  // __syncwarp: a collective that also orders memory
-void order_memory();                        // __threadfence
 unsigned converged_lanes(Site site);        // __activemask
 void spin(Site site);                       // one turn of a spin-wait: lets the others run
 void note_static_shared(Site site);         // a kernel passes a __shared__ declaration

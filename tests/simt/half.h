@@ -58,7 +58,7 @@ inline float bfloat16_to_float(std::uint16_t bfloat16) { return float_of(std::ui
 }  // namespace frcnn::simt
 
 // Trivial to construct, so that a shared array of them is not initialised by anybody.
-#define FRCNN_SIMT_SHORT_FLOAT(type, pair, encode, decode)                                              \
+#define FRCNN_SIMT_SHORT_FLOAT(type, encode, decode)                                                    \
   struct alignas(2) type {                                                                              \
     std::uint16_t bits;                                                                                 \
     type() = default;                                                                                   \
@@ -84,41 +84,17 @@ inline float bfloat16_to_float(std::uint16_t bfloat16) { return float_of(std::ui
   inline bool operator>(type a, type b) { return static_cast<float>(a) > static_cast<float>(b); }       \
   inline bool operator<=(type a, type b) { return static_cast<float>(a) <= static_cast<float>(b); }     \
   inline bool operator>=(type a, type b) { return static_cast<float>(a) >= static_cast<float>(b); }     \
-  struct alignas(4) pair {                                                                              \
-    type x, y;                                                                                          \
-  };                                                                                                    \
-  inline pair operator+(pair a, pair b) { return {a.x + b.x, a.y + b.y}; }                              \
-  inline pair operator-(pair a, pair b) { return {a.x - b.x, a.y - b.y}; }                              \
-  inline pair operator*(pair a, pair b) { return {a.x * b.x, a.y * b.y}; }                              \
-  /* The smaller or larger of two; a NaN only where both are, as fmin and fmax. */                      \
-  inline type __hmin(type a, type b) {                                                                  \
-    return type(std::fmin(static_cast<float>(a), static_cast<float>(b)));                               \
-  }                                                                                                     \
-  inline type __hmax(type a, type b) {                                                                  \
-    return type(std::fmax(static_cast<float>(a), static_cast<float>(b)));                               \
-  }                                                                                                     \
   inline type __hadd(type a, type b) { return a + b; }                                                  \
   inline type __hsub(type a, type b) { return a - b; }                                                  \
-  inline type __hmul(type a, type b) { return a * b; }                                                  \
-  inline bool __hisnan(type a) { return std::isnan(static_cast<float>(a)); }                            \
-  inline bool __heq(type a, type b) { return a == b; }                                                  \
-  inline bool __hlt(type a, type b) { return a < b; }                                                   \
-  inline bool __hgt(type a, type b) { return a > b; }                                                   \
-  inline pair __hadd2(pair a, pair b) { return a + b; }                                                 \
-  inline pair __hmul2(pair a, pair b) { return a * b; }                                                 \
-  inline pair __hmax2(pair a, pair b) { return {__hmax(a.x, b.x), __hmax(a.y, b.y)}; }                  \
-  inline pair __hmin2(pair a, pair b) { return {__hmin(a.x, b.x), __hmin(a.y, b.y)}; }
+  inline type __hmul(type a, type b) { return a * b; }
 
-FRCNN_SIMT_SHORT_FLOAT(__half, __half2, float_to_half, half_to_float)
-FRCNN_SIMT_SHORT_FLOAT(__nv_bfloat16, __nv_bfloat162, float_to_bfloat16, bfloat16_to_float)
+FRCNN_SIMT_SHORT_FLOAT(__half, float_to_half, half_to_float)
+FRCNN_SIMT_SHORT_FLOAT(__nv_bfloat16, float_to_bfloat16, bfloat16_to_float)
 #undef FRCNN_SIMT_SHORT_FLOAT
 
 using half = __half;
-using half2 = __half2;
 using nv_bfloat16 = __nv_bfloat16;
-using nv_bfloat162 = __nv_bfloat162;
 
-inline half __float2half(float v) { return half(v); }
 inline half __float2half_rn(float v) { return half(v); }
 inline float __half2float(half v) { return v; }
 inline half __ushort_as_half(unsigned short bits) {
@@ -127,19 +103,7 @@ inline half __ushort_as_half(unsigned short bits) {
   return h;
 }
 inline unsigned short __half_as_ushort(half v) { return v.bits; }
-inline half2 __halves2half2(half x, half y) { return {x, y}; }
-inline half2 __floats2half2_rn(float x, float y) { return {half(x), half(y)}; }
-inline half2 __float22half2_rn(float2 v) { return {half(v.x), half(v.y)}; }
-inline half2 __float2half2_rn(float v) { return {half(v), half(v)}; }
-inline half2 __half2half2(half v) { return {v, v}; }
-inline float2 __half22float2(half2 v) { return {v.x, v.y}; }
-inline half __low2half(half2 v) { return v.x; }
-inline half __high2half(half2 v) { return v.y; }
-inline float __low2float(half2 v) { return v.x; }
-inline float __high2float(half2 v) { return v.y; }
-inline half2 make_half2(half x, half y) { return {x, y}; }
 
-inline nv_bfloat16 __float2bfloat16(float v) { return nv_bfloat16(v); }
 inline nv_bfloat16 __float2bfloat16_rn(float v) { return nv_bfloat16(v); }
 inline float __bfloat162float(nv_bfloat16 v) { return v; }
 inline nv_bfloat16 __ushort_as_bfloat16(unsigned short bits) {
@@ -148,11 +112,3 @@ inline nv_bfloat16 __ushort_as_bfloat16(unsigned short bits) {
   return b;
 }
 inline unsigned short __bfloat16_as_ushort(nv_bfloat16 v) { return v.bits; }
-inline nv_bfloat162 __halves2bfloat162(nv_bfloat16 x, nv_bfloat16 y) { return {x, y}; }
-inline nv_bfloat162 __floats2bfloat162_rn(float x, float y) { return {nv_bfloat16(x), nv_bfloat16(y)}; }
-inline nv_bfloat162 __float22bfloat162_rn(float2 v) { return {nv_bfloat16(v.x), nv_bfloat16(v.y)}; }
-inline nv_bfloat162 __bfloat162bfloat162(nv_bfloat16 v) { return {v, v}; }
-inline float2 __bfloat1622float2(nv_bfloat162 v) { return {v.x, v.y}; }
-inline nv_bfloat16 __low2bfloat16(nv_bfloat162 v) { return v.x; }
-inline nv_bfloat16 __high2bfloat16(nv_bfloat162 v) { return v.y; }
-inline nv_bfloat162 make_bfloat162(nv_bfloat16 x, nv_bfloat16 y) { return {x, y}; }

@@ -54,8 +54,12 @@ __global__ void cp_async_kernel(const std::uint8_t* source, const int* source_by
   } else {
     cuda::cp_async_zfill<bytes>(tile + at, source + at, partial);
   }
-  cuda::cp_async_commit_group();
-  cuda::cp_async_wait_group<0>();
+  if constexpr (bytes == 8) {
+    cuda::cp_async_wait_all();
+  } else {
+    cuda::cp_async_commit_group();
+    cuda::cp_async_wait_group<0>();
+  }
   __syncthreads();
   // Written out by another thread than the one that copied.
   const int other = (blockDim.x - 1 - threadIdx.x) * bytes;

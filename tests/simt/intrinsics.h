@@ -16,9 +16,7 @@
 inline constexpr int warpSize = 32;
 
 // --- bit patterns
-inline int __float_as_int(float v) { return std::bit_cast<int>(v); }
 inline unsigned __float_as_uint(float v) { return std::bit_cast<unsigned>(v); }
-inline float __int_as_float(int v) { return std::bit_cast<float>(v); }
 inline float __uint_as_float(unsigned v) { return std::bit_cast<float>(v); }
 inline long long __double_as_longlong(double v) { return std::bit_cast<long long>(v); }
 inline double __longlong_as_double(long long v) { return std::bit_cast<double>(v); }
@@ -81,10 +79,7 @@ inline float rsqrtf(float a) { return 1.0f / std::sqrt(a); }
 inline double rsqrt(double a) { return 1.0 / std::sqrt(a); }
 inline float __frsqrt_rn(float a) { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(a))); }
 inline float __expf(float a) { return std::exp(a); }
-inline float __exp10f(float a) { return std::pow(10.0f, a); }
 inline float __logf(float a) { return std::log(a); }
-inline float __log2f(float a) { return std::log2(a); }
-inline float __powf(float a, float b) { return std::pow(a, b); }
 inline float __saturatef(float a) { return a > 0.0f ? (a < 1.0f ? a : 1.0f) : 0.0f; }
 
 // --- conversions: out of range saturates; a NaN becomes 0, of a double the smallest integer (PTX ISA 9.0,
@@ -113,54 +108,9 @@ inline int __double2int_rn(double v) {
 inline int __double2int_rz(double v) {
   return v != v ? std::numeric_limits<int>::min() : frcnn::simt::saturate<int>(std::trunc(v));
 }
-inline int __double2int_rd(double v) {
-  return v != v ? std::numeric_limits<int>::min() : frcnn::simt::saturate<int>(std::floor(v));
-}
-inline int __double2int_ru(double v) {
-  return v != v ? std::numeric_limits<int>::min() : frcnn::simt::saturate<int>(std::ceil(v));
-}
 inline float __int2float_rn(int v) { return static_cast<float>(v); }
 inline float __uint2float_rn(unsigned v) { return static_cast<float>(v); }
 inline float __double2float_rn(double v) { return static_cast<float>(v); }
-inline double __int2double_rn(int v) { return v; }
-
-// --- memory with a cache hint: the hint means nothing here
-template <class T>
-T __ldg(const T* p) {
-  return *p;
-}
-template <class T>
-T __ldcg(const T* p) {
-  return *p;
-}
-template <class T>
-T __ldca(const T* p) {
-  return *p;
-}
-template <class T>
-T __ldcs(const T* p) {
-  return *p;
-}
-template <class T>
-T __ldlu(const T* p) {
-  return *p;
-}
-template <class T>
-void __stcg(T* p, T v) {
-  *p = v;
-}
-template <class T>
-void __stcs(T* p, T v) {
-  *p = v;
-}
-template <class T>
-void __stwb(T* p, T v) {
-  *p = v;
-}
-template <class T>
-void __stwt(T* p, T v) {
-  *p = v;
-}
 
 // --- min and max: of floats a NaN only where both are
 inline int min(int a, int b) { return b < a ? b : a; }

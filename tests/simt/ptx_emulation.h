@@ -67,9 +67,6 @@ inline std::uint32_t ld_acquire(const std::uint32_t* address) {
 inline void st_release(std::uint32_t* address, std::uint32_t value) {
   __atomic_store_n(address, value, __ATOMIC_RELEASE);
 }
-inline void red_add_release(std::uint32_t* address, std::uint32_t value) {
-  __atomic_fetch_add(address, value, __ATOMIC_RELEASE);
-}
 inline std::uint32_t atom_add_acq_rel(std::uint32_t* address, std::uint32_t value) {
   return __atomic_fetch_add(address, value, __ATOMIC_ACQ_REL);
 }

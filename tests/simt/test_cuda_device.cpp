@@ -51,6 +51,19 @@ TEST_CASE("a device that is not there is an error that says what is missing") {
   CHECK(contains(why(machine_with(1), "cuda:99999999999999999999"), "no machine has so many"));
 }
 
+TEST_CASE("a dimension beyond 32 bits is refused when a kernel is prepared") {
+  const FakeMachine machine(machine_with(1));
+  const auto device = make_device("cuda:0");
+  const auto why = [&](const Op& op, std::vector<TensorSpec> in, std::vector<TensorSpec> out) {
+    return message_of([&] { device->prepare(op, {in, out}); }, ErrorCode::unsupported);
+  };
+  const std::int64_t beyond = std::int64_t{1} << 31;
+  CHECK(contains(why(Relu{}, {{Shape{1, beyond}}}, {{Shape{1, beyond}}}), "relu: 1x2147483648 has a dimension of more than 2147483647"));
+  const std::int64_t channels = 1 << 27;
+  CHECK(contains(why(Conv2d{1, 1, {}}, {{Shape{1, 4, 4, channels}}, {Shape{8, channels, 3, 3}}, {Shape{8}}}, {{Shape{1, 4, 4, 8}}}),
+                 "sums of 1207959552 products"));
+}
+
 TEST_CASE("what there is of CUDA is told without taking it into use") {
   {
     FakeMachine machine(machine_with(2, 13010, 86));

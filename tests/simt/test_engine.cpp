@@ -132,7 +132,7 @@ __global__ void leftovers_kernel(float* out) {
 // Every block adds itself to a counter and waits until all have.
 __global__ void grid_barrier_kernel(unsigned* counter, unsigned* seen) {
   if (threadIdx.x == 0) {
-    cuda::red_add_release(counter, 1);
+    cuda::atom_add_acq_rel(counter, 1);
     cuda::spin_wait([&] { return cuda::ld_acquire(counter) == gridDim.x; });
   }
   __syncthreads();

@@ -101,10 +101,6 @@ inline int __syncthreads_and(int predicate, FRCNN_SIMT_SITE) {
   return votes.nonzero == votes.threads;
 }
 
-inline void __threadfence_block() { frcnn::simt::order_memory(); }
-inline void __threadfence() { frcnn::simt::order_memory(); }
-inline void __threadfence_system() { frcnn::simt::order_memory(); }
-inline void __nanosleep(unsigned, FRCNN_SIMT_SITE) { frcnn::simt::spin(site); }
 [[noreturn]] inline void __trap() { frcnn::simt::fail("__trap"); }
 
 // --- the warp
@@ -173,13 +169,5 @@ unsigned __match_any_sync(unsigned mask, T value, FRCNN_SIMT_SITE) {
     return frcnn::simt::reduce(mask, #name, value, site, [](type a, type b) -> type { return expression; }); \
   }
 FRCNN_SIMT_REDUCE(__reduce_add_sync, unsigned, a + b)
-FRCNN_SIMT_REDUCE(__reduce_add_sync, int,
-                  static_cast<int>(static_cast<unsigned>(a) + static_cast<unsigned>(b)))
-FRCNN_SIMT_REDUCE(__reduce_min_sync, unsigned, b < a ? b : a)
-FRCNN_SIMT_REDUCE(__reduce_min_sync, int, b < a ? b : a)
 FRCNN_SIMT_REDUCE(__reduce_max_sync, unsigned, a < b ? b : a)
-FRCNN_SIMT_REDUCE(__reduce_max_sync, int, a < b ? b : a)
-FRCNN_SIMT_REDUCE(__reduce_and_sync, unsigned, a& b)
-FRCNN_SIMT_REDUCE(__reduce_or_sync, unsigned, a | b)
-FRCNN_SIMT_REDUCE(__reduce_xor_sync, unsigned, a ^ b)
 #undef FRCNN_SIMT_REDUCE
