@@ -51,31 +51,63 @@ double largest_difference(const HostTensors& a, const HostTensors& b, const Host
 
 }  // namespace
 
-TEST_CASE("a training step on CUDA has the CPU's losses and moves weights as the CPU does", "[training]") {
-  const ModelConfig model = model_of(simt::kRaceCheck ? 32 : 64);
+namespace {
+
+// Two images, then an update, on the CPU and on CUDA.
+void check_step(const std::string& what, const ModelConfig& model, const TrainConfig& config, Precision precision) {
+  const simt::FakeMachine machine;
   const HostTensors weights = weights_of(model);
-  for (const Precision precision : {Precision::fp32, Precision::tf32x3}) {
-    const simt::FakeMachine machine;
-    TrainNetwork cpu(model, weights, quick(), make_cpu_device(1), limits());
-    TrainNetwork cuda(model, weights, quick(), make_device("cuda:0", precision), limits());
-    const HostTensors before = cpu.state();
-    // Two images a step: the second one's gradients are added to the first one's.
-    for (int image = 0; image < 2; ++image) {
-      const Picture picture(static_cast<unsigned>(image));
-      const TrainLosses want = cpu.accumulate(picture.image(), {0, image}),
-                        got = cuda.accumulate(picture.image(), {0, image});
-      CHECK(got.rpn_cls == Approx(want.rpn_cls).epsilon(1e-5));
-      CHECK(got.rpn_bbox == Approx(want.rpn_bbox).epsilon(1e-5));
-      CHECK(got.cls == Approx(want.cls).epsilon(1e-5));
-      CHECK(got.bbox == Approx(want.bbox).epsilon(1e-5));
-    }
-    const double norm = cpu.update(0.01, 0.9).gradient_norm;
-    CHECK(cuda.update(0.01, 0.9).gradient_norm == Approx(norm).epsilon(1e-5));
-    const double worst = largest_difference(cpu.state(), cuda.state(), before);
-    std::cout << "training step, " << name_of(precision) << ": weights differ by " << worst
-              << " of their move\n";
-    CHECK(machine.violation() == "");
+  TrainNetwork cpu(model, weights, config, make_cpu_device(1), limits());
+  TrainNetwork cuda(model, weights, config, make_device("cuda:0", precision), limits());
+  const HostTensors before = cpu.state();
+  // The second image's gradients are added to the first one's.
+  for (int image = 0; image < 2; ++image) {
+    const Picture picture(static_cast<unsigned>(image));
+    const TrainLosses want = cpu.accumulate(picture.image(), {0, image}), got = cuda.accumulate(picture.image(), {0, image});
+    CHECK(want.rpn_cls > 0);
+    CHECK(want.cls > 0);
+    CHECK(got.rpn_cls == Approx(want.rpn_cls).epsilon(1e-5));
+    CHECK(got.rpn_bbox == Approx(want.rpn_bbox).epsilon(1e-5));
+    CHECK(got.cls == Approx(want.cls).epsilon(1e-5));
+    CHECK(got.bbox == Approx(want.bbox).epsilon(1e-5));
   }
+  const double norm = cpu.update(0.01, 0.9).gradient_norm;
+  CHECK(norm > 0);
+  CHECK(cuda.update(0.01, 0.9).gradient_norm == Approx(norm).epsilon(1e-5));
+  const double worst = largest_difference(cpu.state(), cuda.state(), before);
+  std::cout << "training step, " << what << ", " << name_of(precision) << ": weights differ by " << worst << " of their move\n";
+  CHECK(machine.violation() == "");
+}
+
+}  // namespace
+
+TEST_CASE("a training step on CUDA has the CPU's losses and moves weights as the CPU does", "[training]") {
+  for (const Precision precision : {Precision::fp32, Precision::tf32x3})
+    check_step("small", model_of(simt::kRaceCheck ? 32 : 64), quick(), precision);
+}
+
+TEST_CASE("so does a step of the paper's losses and anchors, RoI align, LRN across channels and frozen layers", "[training]") {
+  ModelConfig model = model_of(simt::kRaceCheck ? 32 : 64);
+  model.anchor_rule = AnchorRule::paper;
+  model.roi_op = RoiOp::align;
+  model.roi_sampling_ratio = 2;
+  model.roi_aligned = true;
+  model.dropout_test_scale = 1;
+  for (BackboneLayer& layer : model.backbone) {
+    layer.lrn.region = LrnRegion::across_channels;
+    layer.lrn.size = 5;
+    layer.lrn.alpha = 1e-4f;
+  }
+  TrainConfig config = quick();
+  config.dropout_scales_in_training = true;
+  config.loss.norm = LossNorm::paper;
+  config.rpn.positives = PositiveAnchors::fallback;
+  config.frozen = {"conv1"};
+  config.solver.iter_size = 2;
+  config.solver.clip_norm = 0.5;
+  config.solver.decay_biases = false;
+  config.units.hidden = 4;
+  check_step("of many options", model, config, Precision::fp32);
 }
 
 TEST_CASE("training on CUDA gives the same bits in every thread order", "[training]") {
