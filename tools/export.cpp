@@ -53,7 +53,7 @@ void add_export(CLI::App& app, Action& action) {
       "network\n"
       "has no place for, as --set of `frcnn convert` takes them.\n\n"
       "Example:\n"
-      "  frcnn export weights/bccd_zf.safetensors out/bccd.caffemodel --form opencv");
+      "  frcnn export weights/bccd_zf.safetensors bccd.caffemodel --form opencv");
   command->callback([options, &action] { action = [options] { return run(*options); }; });
 }
 

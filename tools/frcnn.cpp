@@ -22,7 +22,8 @@ constexpr const char* examples =
     "  frcnn train --preset small-data --init zf.safetensors --data cells --train-set train --val-set val "
     "--out run\n"
     "\n"
-    "`frcnn COMMAND --help` explains a command. Exit codes: 0 done, 1 bad input, 2 wrong usage.";
+    "`frcnn COMMAND --help` explains a command. Exit codes: 0 done, 1 bad input, 2 wrong usage,\n"
+    "128 + the signal's number: stopped by it, 130 for Ctrl-C.";
 
 // CLI11 names the offending option itself; the hint names the page that explains it.
 int usage_error(const CLI::App& app, const CLI::ParseError& error) {

@@ -1,6 +1,7 @@
 // `frcnn train`: a detector learns from a dataset.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -44,7 +45,12 @@ std::atomic<int> stop_signal{0};  // set by a handler, on whichever thread the s
 static_assert(std::atomic<int>::is_always_lock_free);
 
 void on_signal(int signal) {
-  if (stop_signal.exchange(signal) == 0) return;
+  if (stop_signal.exchange(signal) == 0) {
+    // An update of a large network takes a while. write() is what a handler may call.
+    static constexpr char answer[] = "\nfrcnn: finishing this update, then saving; once more ends at once and saves nothing\n";
+    [[maybe_unused]] const auto written = write(STDERR_FILENO, answer, sizeof answer - 1);
+    return;
+  }
   struct sigaction standard {};  // asked twice: at once
   standard.sa_handler = SIG_DFL;
   sigaction(signal, &standard, nullptr);

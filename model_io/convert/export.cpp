@@ -210,10 +210,9 @@ ExportResult export_caffe(const ExportOptions& options) {
   result.config = model->config;
   result.prototxt = prototxt_beside(options.destination);
   TensorShapes shapes;
-  for (const StoredTensor& tensor : file->tensors()) {
-    shapes[tensor.name] = tensor.shape;
-    result.parameters += static_cast<std::int64_t>(tensor.bytes / size_of(tensor.dtype));
-  }
+  for (const StoredTensor& tensor : file->tensors()) shapes[tensor.name] = tensor.shape;
+  // A checkpoint's file holds more: what training needs to go on.
+  for (const auto& [name, weight] : model->weights.all()) result.parameters += weight.view.shape.elements();
   const frcnn_caffe::Net net = caffe_net_of(model->config, shapes, options.form, options.model);
   result.layers = static_cast<std::size_t>(net.layer_size());
   result.left_out = left_out(model->config);

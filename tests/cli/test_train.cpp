@@ -119,6 +119,7 @@ TEST_CASE("train: Ctrl-C finishes the update, saves, and the resumed run ends li
     const int code = process.wait();
     INFO(process.err() + process.out());
     REQUIRE(code == 128 + signal);
+    CHECK(has(process.err(), "finishing this update, then saving"));
     CHECK(has(process.out(), "Stopped after update "));
     CHECK(has(process.out(), "Go on with: frcnn train --resume --out " + bench.work.path().string()));
     CHECK(find_checkpoints(bench.work / out).size() == 1);
@@ -128,6 +129,20 @@ TEST_CASE("train: Ctrl-C finishes the update, saves, and the resumed run ends li
     CHECK(has(resumed.out, "Going on after update "));
     CHECK(bench.bytes(out, "last.safetensors") == bench.bytes("alone", "last.safetensors"));
   }
+}
+
+TEST_CASE("train: a checkpoint is exported as the model in it") {
+  const Bench bench;
+  REQUIRE(bench.run("run", "2").code == 0);
+  std::vector<std::string> lines;
+  for (const char* model : {"last.safetensors", "checkpoint-2.safetensors"}) {
+    const auto exported = tool::run({"export", bench.file("run", model), bench.work / "out.caffemodel"});
+    INFO(exported.err);
+    REQUIRE(exported.code == 0);
+    lines.push_back(exported.out);
+  }
+  CHECK(has(lines[0], " parameters, "));
+  CHECK(lines[0] == lines[1]);
 }
 
 TEST_CASE("train: one process to a directory") {
