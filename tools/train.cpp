@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "commands.h"
+#include "counted.h"
 #include "dataset_options.h"
 #include "frcnn/error.h"
 #include "train_display.h"
@@ -89,10 +90,24 @@ void warn(const std::vector<std::string>& warnings) {
                warnings.size() - shown);
 }
 
+std::string first_few(const std::vector<std::string>& names) {
+  constexpr std::size_t shown = 5;
+  const auto last = names.begin() + static_cast<std::ptrdiff_t>(std::min(shown, names.size()));
+  const std::string text = fmt::format("{}", fmt::join(names.begin(), last, ", "));
+  return names.size() > shown ? fmt::format("{} and {} more", text, names.size() - shown) : text;
+}
+
 std::string origin_text(const LayerOrigin& origin) {
   switch (origin.from) {
     case LayerOrigin::From::model:
       return "from the model";
+    case LayerOrigin::From::classes:
+      if (origin.fresh_classes.empty()) return "from the model, rows by the name of the class";
+      return fmt::format("{} of {} classes from the model, {} fresh", origin.known_classes,
+                         static_cast<std::size_t>(origin.known_classes) + origin.fresh_classes.size(),
+                         first_few(origin.fresh_classes));
+    case LayerOrigin::From::strangers:
+      return "fresh: the model knows none of the classes";
     case LayerOrigin::From::fresh:
       return "fresh";
     case LayerOrigin::From::misfit:
@@ -184,15 +199,16 @@ void print_memory(const TrainSetup& setup, const std::shared_ptr<Device>& device
 void print_plan(const TrainSetup& setup, const TrainCommand& command, const std::shared_ptr<Device>& device,
                 const TrainLimits& limits, const TrainerOptions& options) {
   const RunConfig& config = setup.config;
-  fmt::print("{} {}: {} images, {} objects of {} classes ({})\n", command.data, command.train_set,
-             setup.dataset.entries.size(), setup.dataset.objects, setup.dataset.classes.size() - 1,
+  fmt::print("{} {}: {}, {} of {} class{} ({})\n", command.data, command.train_set,
+             counted(setup.dataset.entries.size(), "image"), counted(setup.dataset.objects, "object"),
+             setup.dataset.classes.size() - 1, setup.dataset.classes.size() == 2 ? "" : "es",
              fmt::join(setup.dataset.classes.begin() + 1, setup.dataset.classes.end(), ", "));
   std::int64_t parameters = 0;
   for (const auto& [name, tensor] : setup.weights) parameters += tensor.shape.elements();
-  fmt::print("{}: {} parameters; preset {}, {} updates of {} image{}, seed {}, on {} in {}\n",
-             setup.model.name, parameters, config.train.preset, config.train.iterations,
-             config.train.solver.iter_size, config.train.solver.iter_size == 1 ? "" : "s", config.train.seed,
-             options.device.device, options.device.precision);
+  fmt::print("{}: {} parameters; preset {}, {} of {}, seed {}, on {} in {}\n", setup.model.name, parameters,
+             config.train.preset, counted(config.train.iterations, "update"),
+             counted(config.train.solver.iter_size, "image"), config.train.seed, options.device.device,
+             options.device.precision);
   print_memory(setup, device, limits, static_cast<double>(parameters), options.loader);
 }
 
@@ -210,9 +226,10 @@ void check_device(const TrainSetup& setup, const RunDevice& device) {
   const RunDevice& was = setup.checkpoint->device;
   if (was.device != device.device || was.precision != device.precision || was.threads != device.threads)
     fmt::print(stderr,
-               "frcnn: warning: the run was on {} in {} with {} threads, it goes on on {} in {} with {}: not "
+               "frcnn: warning: the run was on {} in {} with {}, it goes on on {} in {} with {}: not "
                "bit for bit\n",
-               was.device, was.precision, was.threads, device.device, device.precision, device.threads);
+               was.device, was.precision, counted(was.threads, "thread"), device.device, device.precision,
+               device.threads);
 }
 
 TrainerOptions trainer_options(const TrainCommand& command, const Device& device) {
@@ -290,8 +307,8 @@ int train(TrainCommand command) {
                position.step, iterations, trainer.last_checkpoint(), command.out);
     return 128 + stop_signal;
   }
-  fmt::print("{} updates in {}: {}/last.safetensors\n", position.step, duration_text(position.seconds),
-             command.out);
+  fmt::print("{} in {}: {}/last.safetensors\n", counted(position.step, "update"),
+             duration_text(position.seconds), command.out);
   if (trainer.best_map())
     fmt::print("best mAP {:.4f}: {}/best.safetensors\n", *trainer.best_map(), command.out);
   return exit_ok;

@@ -141,3 +141,115 @@ TEST_CASE("initial weights: unused layers are named; nonsense is refused") {
   scratch::check_error([&] { initial_weights(same, run.train, bad.get()); }, ErrorCode::bad_model,
                        {"rpn_conv1.weight", "element 3"});
 }
+
+namespace {
+
+// The rows [begin, begin + count) of a tensor.
+std::vector<float> rows(const HostTensor& tensor, std::size_t begin, std::size_t count) {
+  const std::size_t row = tensor.data.size() / static_cast<std::size_t>(tensor.shape[0]);
+  const auto at = tensor.data.begin() + static_cast<std::ptrdiff_t>(begin * row);
+  return {at, at + static_cast<std::ptrdiff_t>(count * row)};
+}
+
+struct Continued {  // a model of "__background__", "cat", "dog", "horse" and what another network takes of it
+  scratch::Folder folder;
+  std::shared_ptr<const Model> init;
+  RunConfig run;
+  HostTensors old;
+
+  Continued(const std::vector<std::string>& classes = {"__background__", "cat", "dog", "horse"}) {
+    ModelConfig small = small_models::config();
+    small.classes = classes;
+    const NewDetector made = [&] {
+      save_model(folder / "base", small_models::config(), small_models::weights().tensors());
+      const auto base = load_model(folder / "base");
+      RunConfig fresh = preset("small-data", "init", &base->config);
+      return new_detector(fresh.model, classes, base.get());
+    }();
+    small = made.config;
+    RunConfig fresh = preset("small-data", "zf");
+    fresh.train.frozen.clear();
+    old = initial_weights(made, fresh.train, nullptr).tensors;
+    std::vector<StoredTensor> tensors;
+    for (const auto& [name, tensor] : old) {
+      std::vector<std::int64_t> shape;
+      for (int i = 0; i < tensor.shape.rank; ++i) shape.push_back(tensor.shape[i]);
+      tensors.push_back({name, DType::f32, shape, tensor.data.data(), tensor.data.size() * sizeof(float)});
+    }
+    save_model(folder / "m", small, tensors);
+    init = load_model(folder / "m");
+    run = preset("small-data", "init", &init->config);
+  }
+  InitialWeights with(const std::vector<std::string>& classes, bool model = true) const {
+    TrainConfig train = run.train;
+    train.seed = 9;
+    return initial_weights(new_detector(run.model, classes, init.get()), train, model ? init.get() : nullptr);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("initial weights: rows of classes follow their names, not their places") {
+  const Continued model;
+  const HostTensors& old = model.old;
+  const InitialWeights same = model.with({"__background__", "cat", "dog", "horse"});
+  CHECK(equal(same.tensors.at("cls_score.weight"), old.at("cls_score.weight")));
+  CHECK(origin(same, "cls_score").from == LayerOrigin::From::model);
+
+  // As many classes, in another order and in other letters; one is new.
+  const std::vector<std::string> classes{"__background__", "Horse", "cow", "cat"};
+  const InitialWeights turned = model.with(classes), fresh = model.with(classes, false);
+  const LayerOrigin cls = origin(turned, "cls_score");
+  CHECK(cls.from == LayerOrigin::From::classes);
+  CHECK(cls.known_classes == 2);
+  CHECK(cls.fresh_classes == std::vector<std::string>{"cow"});
+  CHECK(origin(turned, "bbox_pred").from == LayerOrigin::From::classes);
+  CHECK(origin(turned, "fc7").from == LayerOrigin::From::model);
+  for (const auto& [layer, each] : std::map<std::string, std::size_t>{{"cls_score", 1}, {"bbox_pred", 4}})
+    for (const char* part : {".weight", ".bias"}) {
+      const std::string name = layer + part;
+      INFO(name);
+      const HostTensor &now = turned.tensors.at(name), &was = old.at(name);
+      CHECK(rows(now, 0, each) == rows(was, 0, each));
+      CHECK(rows(now, each, each) == rows(was, 3 * each, each));
+      CHECK(rows(now, 2 * each, each) == rows(fresh.tensors.at(name), 2 * each, each));
+      CHECK(rows(now, 3 * each, each) == rows(was, each, each));
+    }
+  CHECK(rows(turned.tensors.at("cls_score.weight"), 2, 1) != rows(old.at("cls_score.weight"), 2, 1));
+
+  // Fewer and more.
+  CHECK(origin(model.with({"b", "dog"}), "bbox_pred").known_classes == 1);
+  const InitialWeights more = model.with({"b", "a", "cat", "dog", "e", "horse"});
+  CHECK(origin(more, "cls_score").fresh_classes == std::vector<std::string>{"a", "e"});
+  CHECK(rows(more.tensors.at("bbox_pred.weight"), 20, 4) == rows(old.at("bbox_pred.weight"), 12, 4));
+  // One written alike goes before one in other letters.
+  CHECK(origin(model.with({"b", "DOG", "dog", "cat"}), "cls_score").fresh_classes ==
+        std::vector<std::string>{"DOG"});
+}
+
+TEST_CASE("initial weights: classes that the model does not know, and a model that names none") {
+  const Continued model;
+  const std::vector<std::string> others{"__background__", "RBC", "WBC", "Platelets"};
+  const InitialWeights strangers = model.with(others);
+  for (const char* layer : {"cls_score", "bbox_pred"}) {
+    CHECK(origin(strangers, layer).from == LayerOrigin::From::strangers);
+    const std::string name = std::string(layer) + ".weight";
+    CHECK(equal(strangers.tensors.at(name), model.with(others, false).tensors.at(name)));
+  }
+  const Continued unnamed({"__background__", "class1", "class2", "class3"});
+  const InitialWeights taken = unnamed.with(others);
+  CHECK(origin(taken, "cls_score").from == LayerOrigin::From::model);
+  CHECK(equal(taken.tensors.at("cls_score.weight"), unnamed.old.at("cls_score.weight")));
+  // Frozen for ever is a layer that is the model's in all rows only.
+  TrainConfig frozen = model.run.train;
+  frozen.frozen = {"cls_score"};
+  const auto start = [&](const std::vector<std::string>& classes) {
+    initial_weights(new_detector(model.run.model, classes, model.init.get()), frozen, model.init.get());
+  };
+  CHECK_NOTHROW(start({"b", "dog", "cat"}));
+  scratch::check_error(
+      [&] {
+        start({"b", "dog", "cow"});
+      },
+      ErrorCode::invalid_argument, {"frozen: cls_score"});
+}
