@@ -400,9 +400,11 @@ ModelConfig config_from_json(const std::string& json, const std::string& source)
 
 void set_config(ModelConfig& config, const std::string& key, const std::string& value) {
   std::string keys;
+  std::vector<std::string> all;
   for (const Field& field : fields()) {
     if (field.form == Form::none) continue;
     keys += (keys.empty() ? "" : ", ") + std::string(field.key);
+    all.emplace_back(field.key);
     if (key != field.key) continue;
     try {
       return field.set(config, value_from_text(field.form, value));
@@ -410,8 +412,8 @@ void set_config(ModelConfig& config, const std::string& key, const std::string& 
       throw Error(ErrorCode::invalid_argument, key + ": " + problem.what);
     }
   }
-  throw Error(ErrorCode::invalid_argument,
-              "there is no key " + printable(key) + " to set; the keys are " + keys);
+  throw Error(ErrorCode::invalid_argument, "there is no key " + printable(key) + " to set" +
+                                               suggestion(key, all) + "; the keys are " + keys);
 }
 
 }  // namespace frcnn

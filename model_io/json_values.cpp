@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <numeric>
 #include <set>
+#include <utility>
 
 #include "frcnn/error.h"
 #include "model_io/json_error.h"
@@ -42,7 +44,51 @@ class CountingIterator {
   int* line_;
 };
 
+// Characters to insert, leave out or exchange until one text is the other.
+std::size_t edits_between(const std::string& a, const std::string& b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i + 1);
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t other = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({other, diagonal + 1, row[j] + 1});
+    }
+  }
+  return row.back();
+}
+
+// "solver.base_lr": "solver" and "base_lr".
+std::pair<std::string, std::string> split_key(const std::string& key) {
+  const std::size_t dot = key.rfind('.');
+  if (dot == std::string::npos) return {"", key};
+  return {key.substr(0, dot), key.substr(dot + 1)};
+}
+
+std::size_t distance(const std::string& key, const std::string& other) {
+  const auto [section, name] = split_key(key);
+  const auto [other_section, other_name] = split_key(other);
+  std::size_t names = edits_between(name, other_name);
+  const bool part = ("_" + other_name + "_").find("_" + name + "_") != std::string::npos;
+  if (part) names = std::min<std::size_t>(names, 2);  // lr and base_lr
+  const std::size_t elsewhere = section.empty() || section == other_section ? 0 : 1;
+  return std::min(names + elsewhere, edits_between(key, other));
+}
+
 }  // namespace
+
+std::string suggestion(const std::string& key, const std::vector<std::string>& keys) {
+  if (key.size() > 256) return {};
+  const auto nearness = [&](const std::string& other) {
+    return std::pair(distance(key, other), edits_between(key, other));
+  };
+  const auto best = std::min_element(keys.begin(), keys.end(),
+                                     [&](const auto& a, const auto& b) { return nearness(a) < nearness(b); });
+  const std::size_t allowed = std::max<std::size_t>(2, split_key(key).second.size() / 3);
+  if (best == keys.end() || distance(key, *best) > allowed) return {};
+  return "; did you mean " + *best + "?";
+}
 
 std::string show(const Json& value) {
   const std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
@@ -98,8 +144,9 @@ std::string text(const Json& value, std::size_t shortest) {
 
 const Json& array(const Json& value, std::size_t shortest, std::size_t longest) {
   if (!value.is_array() || value.size() < shortest || value.size() > longest)
-    throw Problem{"must be a list of " + std::to_string(shortest) + " to " + std::to_string(longest) +
-                  " values, it is " + show(value)};
+    throw Problem{"must be a list of " + std::to_string(shortest) +
+                  (shortest == longest ? "" : " to " + std::to_string(longest)) + " values, it is " +
+                  show(value)};
   return value;
 }
 

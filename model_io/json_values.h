@@ -33,6 +33,10 @@ std::string text(const Json& value, std::size_t shortest = 1);  // up to 256 byt
 const Json& array(const Json& value, std::size_t shortest, std::size_t longest);
 std::vector<double> positives(const Json& value);  // 1 to 64
 
+// "; did you mean solver.base_lr?" where one of `keys` is close to `key`, else nothing. Sections are apart by
+// a dot; a key without its section is close to the one with it.
+std::string suggestion(const std::string& key, const std::vector<std::string>& keys);
+
 template <typename E>
 struct Word {
   E value;

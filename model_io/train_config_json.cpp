@@ -7,6 +7,7 @@
 
 #include "frcnn/error.h"
 #include "model_io/json_values.h"
+#include "model_io/model_file.h"
 #include "model_io/safetensors.h"
 
 namespace frcnn {
@@ -193,6 +194,12 @@ const Field* find(const std::string& path) {
   return nullptr;
 }
 
+std::vector<std::string> field_paths() {
+  std::vector<std::string> paths;
+  for (const Field& field : fields()) paths.emplace_back(field.path);
+  return paths;
+}
+
 bool is_section(const std::string& path) {
   const std::string start = path + ".";
   for (const Field& field : fields())
@@ -215,15 +222,14 @@ class Overlay {
     walk(document_, "");
   }
 
-  const Json& document() const { return document_; }
+  int line(const std::string& path) const {
+    const auto found = lines_.find(path);
+    return found == lines_.end() ? 1 : found->second;
+  }
 
  private:
   [[noreturn]] void fail(ErrorCode code, int line, const std::string& what) const {
     throw Error(code, source_ + ":" + std::to_string(line) + ": " + what);
-  }
-  int line(const std::string& path) const {
-    const auto found = lines_.find(path);
-    return found == lines_.end() ? 1 : found->second;
   }
 
   void version() const {
@@ -248,12 +254,26 @@ class Overlay {
         } catch (const Problem& problem) {
           fail(ErrorCode::bad_file, line(path), path + ": " + problem.what);
         }
+        if (path == "model.set") check_conventions(value);
       } else if (is_section(path)) {
         if (!value.is_object())
           fail(ErrorCode::bad_file, line(path), path + ": must be an object, it is " + show(value));
         walk(value, path + ".");
       } else {
-        fail(ErrorCode::bad_file, line(path), "unknown key " + printable(path));
+        fail(ErrorCode::bad_file, line(path),
+             "unknown key " + printable(path) + suggestion(path, field_paths()));
+      }
+    }
+  }
+
+  // Where the detector is made nobody knows any more from which line they came.
+  void check_conventions(const Json& object) const {
+    for (const auto& [key, value] : object.items()) {
+      try {
+        ModelConfig any;
+        set_convention(any, key, convention(value));
+      } catch (const Error& error) {
+        fail(ErrorCode::bad_file, line("model.set." + key), error.what());
       }
     }
   }
@@ -306,8 +326,34 @@ RunConfigBase run_config_base(const std::string& json, const std::string& source
   RunConfig config;
   config.train.preset.clear();
   config.model.arch.clear();
-  overlay_run_config(config, json, source);
-  return {config.train.preset, config.model.arch};
+  Overlay overlay(config, json, source);
+  overlay.apply();
+  return {config.train.preset, config.model.arch, overlay.line("preset")};
+}
+
+void set_convention(ModelConfig& config, const std::string& key, const std::string& value) {
+  try {
+    set_config(config, key, value);
+  } catch (const Error& error) {  // "KEY: must be ...", or "there is no key ..."
+    const std::string what = error.what();
+    throw Error(error.code(), (what.rfind(key + ": ", 0) == 0 ? "model.set." : "model.set: ") + what);
+  }
+}
+
+void check_together(const RunConfig& config) {
+  const auto fail = [](const std::string& low, double low_value, const std::string& high, double high_value,
+                       const std::string& why) {
+    throw Error(ErrorCode::invalid_argument,
+                low + " is " + show(low_value) + " and " + high + " " + show(high_value) + ": " + why);
+  };
+  const AnchorTargetConfig& rpn = config.train.rpn;
+  if (rpn.negative_iou > rpn.positive_iou)
+    fail("rpn.negative_iou", rpn.negative_iou, "rpn.positive_iou", rpn.positive_iou,
+         "an anchor between them would be an object and background");
+  const RoiTargetConfig& roi = config.train.roi;  // background_iou_high above foreground_iou: the object wins
+  if (roi.background_iou_low >= roi.background_iou_high)
+    fail("roi.background_iou_low", roi.background_iou_low, "roi.background_iou_high", roi.background_iou_high,
+         "no RoI lies between them, so that there would be no background");
 }
 
 void set_run_config(RunConfig& config, const std::string& key, const std::string& value) {
@@ -316,16 +362,24 @@ void set_run_config(RunConfig& config, const std::string& key, const std::string
         value;  // new_detector checks it
     return;
   }
+  if (key == "model.set")
+    throw Error(ErrorCode::invalid_argument,
+                "model.set: one convention at a time, e.g. --set model.set.short_side=800");
   const auto settable = [](std::string_view path) {
     return path != "preset" && path != "model.arch" && path != "model.set";
   };
   const Field* field = find(key);
   if (!field || !settable(key)) {  // other fields' defaults hang on a preset and an architecture
     std::string keys;
+    std::vector<std::string> all;
     for (const Field& one : fields())
-      if (settable(one.path)) keys += (keys.empty() ? "" : ", ") + std::string(one.path);
-    throw Error(ErrorCode::invalid_argument,
-                "there is no key " + printable(key) + " to set; the keys are " + convention_prefix + "KEY, " + keys);
+      if (settable(one.path)) {
+        keys += (keys.empty() ? "" : ", ") + std::string(one.path);
+        all.emplace_back(one.path);
+      }
+    throw Error(ErrorCode::invalid_argument, "there is no key " + printable(key) + " to set" +
+                                                 suggestion(key, all) + "; the keys are " +
+                                                 convention_prefix + "KEY, " + keys);
   }
   std::optional<Problem> first;
   for (const Json& reading : readings(value)) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "detector/config.h"
 #include "training/run_config.h"
 
 namespace frcnn {
@@ -20,6 +21,7 @@ void overlay_run_config(RunConfig& config, const std::string& json, const std::s
 // over.
 struct RunConfigBase {
   std::string preset, arch;
+  int preset_line = 1;
 };
 RunConfigBase run_config_base(const std::string& json, const std::string& source);
 
@@ -27,6 +29,12 @@ RunConfigBase run_config_base(const std::string& json, const std::string& source
 // Throws Error(invalid_argument) naming the key and what it must be; an unknown key is answered with the keys
 // there are.
 void set_run_config(RunConfig& config, const std::string& key, const std::string& value);
+
+// set_config() for what RunConfig's model.set holds; its complaints begin with "model.set".
+void set_convention(ModelConfig& config, const std::string& key, const std::string& value);
+
+// Fields that are sound alone can contradict each other. Throws Error(invalid_argument) naming both.
+void check_together(const RunConfig& config);
 
 // One line for each field that differs: "solver.base_lr: 0.001 against 0.006".
 std::vector<std::string> run_config_differences(const RunConfig& a, const RunConfig& b);

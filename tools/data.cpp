@@ -10,6 +10,7 @@
 #include <string>
 
 #include "commands.h"
+#include "counted.h"
 #include "dataset_options.h"
 #include "detector/anchors.h"
 #include "frcnn/error.h"
@@ -43,7 +44,10 @@ constexpr const char* data_help =
     "inverted, without extent,\n"
     "out of their image or there twice, classes that are not in the list, equal images, and image sets that "
     "share images,\n"
-    "are empty or list an image twice.\n"
+    "are empty or list an image twice; with --set those of its images and its list alone. Notes are no "
+    "faults: "
+    "spellings of one\n"
+    "class, a class with a single object, a set inside another.\n"
     "--fix swaps corners, cuts boxes off at the border, removes boxes without extent and repeated ones, and "
     "corrects sizes\n"
     "where all boxes lie in the image; --fix-origin moves the boxes of all checked files that count from 0. "
@@ -120,9 +124,9 @@ const char* origin_text(const DataReport& report) {
 }
 
 void print_report(const DataReport& report, const Options& options, const ModelConfig& model) {
-  fmt::print("{}: {} images, {} objects ({} difficult), {} images without objects\n",
-             voc_directory(options.data), report.images, report.objects, report.difficult,
-             report.without_objects);
+  fmt::print("{}: {}, {} ({} difficult), {} without objects\n", voc_directory(options.data),
+             counted(report.images, "image"), counted(report.objects, "object"), report.difficult,
+             counted(report.without_objects, "image"));
   for (const auto& [name, count] : report.classes) fmt::print("  {:<20} {:>8}\n", name, count);
   std::string sets;
   for (const auto& [name, count] : report.sets)
@@ -135,6 +139,8 @@ void print_report(const DataReport& report, const Options& options, const ModelC
       report.touching_size, report.touching_last, report.touching_zero, origin_text(report));
   if (report.objects > 0) print_quantiles(report, model);
   print_findings(report, options.all);
+  if (!report.notes.empty()) fmt::print("\nnotes, no faults ({})\n", report.notes.size());
+  for (const std::string& note : report.notes) fmt::print("  {}\n", note);
 }
 
 nlohmann::ordered_json quantiles_json(const Quantiles& q) { return nlohmann::ordered_json(q.value); }
@@ -164,6 +170,7 @@ std::string report_json(const DataReport& report, const std::vector<DataRepair>&
                                 {"line", one.line},
                                 {"what", one.what},
                                 {"repairable", one.remedy != Remedy::none}});
+  json["notes"] = report.notes;
   json["repairs"] = nlohmann::ordered_json::array();
   for (const DataRepair& one : repairs)
     json["repairs"].push_back({{"file", one.file}, {"original", one.original}, {"changes", one.changes}});
@@ -197,7 +204,8 @@ int check(const Options& options) {
     fmt::print("{}", report_json(report, repairs));
   } else {
     if (!finished.empty())
-      fmt::print("finished an earlier repair that was stopped: {} files replaced\n\n", finished.size());
+      fmt::print("finished an earlier repair that was stopped: {} replaced\n\n",
+                 counted(finished.size(), "file"));
     print_report(report, options, wanted.model);
     for (const DataRepair& one : repairs) {
       fmt::print("\nrepaired {} (as it was: {})\n", one.file, one.original);
@@ -214,7 +222,7 @@ int check(const Options& options) {
       });
   if (options.json != "-")
     fmt::print("\n{} found{}\n", report.findings.size(),
-               fixing ? fmt::format(", {} files repaired", repairs.size()) : "");
+               fixing ? fmt::format(", {} repaired", counted(repairs.size(), "file")) : "");
   return open > 0 ? exit_bad_input : exit_ok;
 }
 

@@ -28,7 +28,8 @@ constexpr const char* examples =
 // CLI11 names the offending option itself; the hint names the page that explains it.
 int usage_error(const CLI::App& app, const CLI::ParseError& error) {
   std::string command = "frcnn";
-  for (const CLI::App* sub : app.get_subcommands()) command += " " + sub->get_name();
+  for (const CLI::App* at = &app; !at->get_subcommands().empty(); command += " " + at->get_name())
+    at = at->get_subcommands().front();
   std::string what = error.what();
   while (!what.empty() && (what.back() == '\n' || what.back() == ' ')) what.pop_back();
   report(what);

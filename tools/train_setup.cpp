@@ -5,11 +5,15 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <fmt/ranges.h>
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <system_error>
 
+#include "counted.h"
 #include "dataset_options.h"
 #include "frcnn/error.h"
 #include "graph/dtype.h"
@@ -69,6 +73,7 @@ void read_settings(TrainCommand& command) {
   try {
     const Json json = Json::parse(text);
     const auto init = json.at("init").get<std::string>();
+    json.at("train_set").get_to(command.recorded_set);
     if (command.given.count("init") && command.init != init)
       fail(
           fmt::format("{}: the run started from {}, not from {}; a resumed one takes its weights from its "
@@ -82,12 +87,27 @@ void read_settings(TrainCommand& command) {
   }
 }
 
+// What a file says of its preset and architecture. A preset's name is a label for other programs, so it has
+// to be one.
+RunConfigBase base_of_file(const std::string& file) {
+  RunConfigBase base = run_config_base(read_whole_file(file, max_text_bytes), file);
+  const std::vector<std::string> names = preset_names();
+  if (!base.preset.empty() && std::find(names.begin(), names.end(), base.preset) == names.end())
+    fail(fmt::format("{}:{}: preset: there is no preset {}; there are {}", file, base.preset_line,
+                     base.preset, fmt::join(names, ", ")));
+  return base;
+}
+
 void overlay_options(RunConfig& config, const TrainCommand& command) {
   if (!command.config.empty()) {
     const std::string preset = config.train.preset, arch = config.model.arch;
+    const RunConfigBase base = base_of_file(command.config);
+    if (!base.preset.empty() && base.preset != preset)
+      fail(fmt::format("{}:{}: preset: the file is laid over {}, but {} {}; leave out one of the two",
+                       command.config, base.preset_line, base.preset,
+                       command.preset.empty() ? "the run is one of" : "--preset says", preset));
     overlay_run_config(config, read_whole_file(command.config, max_text_bytes), command.config);
-    config.train.preset = preset;  // chosen before: the command line has the last word
-    config.model.arch = arch;
+    config.model.arch = arch;  // chosen before: the command line has the last word
   }
   for (const std::string& set : command.sets) {
     const std::size_t equals = set.find('=');
@@ -95,12 +115,12 @@ void overlay_options(RunConfig& config, const TrainCommand& command) {
   }
   if (command.iterations) config.train.iterations = *command.iterations;
   if (command.seed) config.train.seed = *command.seed;
+  check_together(config);
 }
 
 RunConfig new_config(const TrainCommand& command, const Model* init) {
   RunConfigBase base;
-  if (!command.config.empty())
-    base = run_config_base(read_whole_file(command.config, max_text_bytes), command.config);
+  if (!command.config.empty()) base = base_of_file(command.config);
   if (!command.preset.empty()) base.preset = command.preset;
   if (!command.arch.empty()) base.arch = command.arch;
   if (base.preset.empty()) base.preset = "py-faster-rcnn";
@@ -130,11 +150,37 @@ HostTensors host_tensors(const Model& model) {
   return tensors;
 }
 
+// Scores on images that were learned say nothing of others.
+void warn_of_shared_images(const TrainCommand& command, TrainSetup& setup) {
+  std::set<std::string> learned;
+  for (const TrainEntry& entry : setup.dataset.entries) learned.insert(entry.name);
+  std::size_t shared = 0;
+  std::string first;
+  for (const VocAnnotation& image : setup.validation->images)
+    if (learned.count(image.id) && shared++ == 0) first = image.id;
+  if (shared > 0)
+    setup.warnings.push_back(fmt::format(
+        "--val-set {} has {} of the {} to evaluate on in common with --train-set {}, the first is "
+        "{}: its scores will be too good",
+        command.val_set, shared, counted(setup.validation->images.size(), "image"), command.train_set,
+        first));
+}
+
+void warn_of_warmup(TrainSetup& setup) {
+  const TrainConfig& train = setup.config.train;
+  if (train.solver.warmup > 0 && train.solver.warmup >= train.iterations)
+    setup.warnings.push_back(
+        fmt::format("the rate grows over the first {} (solver.warmup) and the run has {}: it ends before the "
+                    "warm-up does; --set solver.warmup=N changes that",
+                    counted(train.solver.warmup, "update"), train.iterations));
+}
+
 void read_data(const TrainCommand& command, const std::vector<std::string>& classes, TrainSetup& setup) {
   setup.dataset =
       make_train_dataset(read_voc_sets(command.data, command.train_set), classes, setup.config.data);
   if (command.val_set.empty()) return;
   setup.validation = read_voc_sets(command.data, command.val_set);
+  warn_of_shared_images(command, setup);
   std::erase_if(setup.validation->images, [&](const VocAnnotation& image) {  // told now, not in an hour
     try {
       voc_image_path(command.data, image.id);
@@ -177,8 +223,14 @@ void resume(TrainCommand& command, const std::vector<std::pair<std::int64_t, std
   read_data(command, other_classes ? read_class_list(command.classes) : setup.checkpoint->classes, setup);
   setup.model = setup.checkpoint->model;
   setup.model.classes = setup.dataset.classes;
-  check_same_run(*setup.checkpoint, setup.checkpoint_path, setup.config, setup.model,
-                 setup.dataset.fingerprint);
+  try {
+    check_same_run(*setup.checkpoint, setup.checkpoint_path, setup.config, setup.model,
+                   setup.dataset.fingerprint);
+  } catch (const Error& error) {
+    if (command.train_set == command.recorded_set) throw;
+    throw Error(error.code(), fmt::format("{}\n  --train-set names {}, the run learned from {}", error.what(),
+                                          command.train_set, command.recorded_set));
+  }
   setup.weights = host_tensors(*model);
 }
 
@@ -187,11 +239,13 @@ void start(TrainCommand& command, TrainSetup& setup) {
   if (!command.init.empty()) init = load_model(command.init);
   if (command.resume) {  // killed before its first checkpoint
     RunConfig config;
+    base_of_file(config_file(command));
     overlay_run_config(config, read_whole_file(config_file(command), max_text_bytes), config_file(command));
     setup.config = resumed_config(config, command);
   } else {
     setup.config = new_config(command, init.get());
   }
+  warn_of_warmup(setup);
   read_data(command, command.classes.empty() ? std::vector<std::string>{} : read_class_list(command.classes),
             setup);
   const NewDetector detector = new_detector(setup.config.model, setup.dataset.classes, init.get());
@@ -237,6 +291,8 @@ RunLock::RunLock(const std::string& directory) {
   for (fs::path folder = fs::absolute(directory).lexically_normal(); !fs::exists(folder, error);
        folder = folder.parent_path())
     made_.push_back(folder.string());
+  if (fs::exists(directory) && !fs::is_directory(directory))
+    throw Error(ErrorCode::io, fmt::format("{}: exists and is not a directory", directory));
   fs::create_directories(directory, error);
   if (error) throw Error(ErrorCode::io, fmt::format("{}: cannot be made: {}", directory, error.message()));
   fd_ = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

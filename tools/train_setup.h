@@ -32,6 +32,7 @@ struct TrainCommand {
   std::optional<std::int64_t> iterations;
   std::optional<std::uint64_t> seed;
   std::set<std::string> given;  // keys of run.json that the command line has
+  std::string recorded_set;     // on --resume: the training set of run.json
 };
 
 // A run's directory, made where it is missing and held: another process that asks for it gets

@@ -10,6 +10,7 @@
 #include "detector/published.h"
 #include "frcnn/error.h"
 #include "model_io/model_file.h"
+#include "model_io/train_config_json.h"
 
 namespace frcnn {
 namespace {
@@ -219,11 +220,7 @@ NewDetector new_detector(const ArchitectureConfig& architecture, const std::vect
   for (const auto& [key, value] : architecture.set) {
     if (key == "classes")
       fail("model.set.classes: classes are given by --classes or taken from the annotations");
-    try {
-      set_config(detector.config, key, value);
-    } catch (const Error& error) {
-      throw Error(error.code(), std::string("model.set.") + error.what());
-    }
+    set_convention(detector.config, key, value);
   }
   if (classes.size() < 2) fail("there is no class to learn");
   detector.layers = layers_of(detector.config, sizes);

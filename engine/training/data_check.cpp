@@ -28,6 +28,7 @@ struct DefectName {
 };
 constexpr DefectName defect_names[] = {
     {Defect::unfinished_repair, "unfinished repair", Remedy::fix},
+    {Defect::no_data, "no data", Remedy::none},
     {Defect::bad_set, "unusable image set", Remedy::none},
     {Defect::listed_twice, "listed twice", Remedy::none},
     {Defect::malformed, "malformed annotation", Remedy::none},
@@ -99,8 +100,12 @@ class Checker {
     read_sets();
     compare_sets();
     std::vector<VocAnnotation> annotations;
-    for (const std::string& id : images_to_check()) read(id, annotations);
+    const std::vector<std::string> ids = images_to_check();
+    if (ids.empty() && options_.set.empty())
+      add(Defect::no_data, (root_ / "Annotations").string(), 0, "there is no annotation (ID.xml)");
+    for (const std::string& id : ids) read(id, annotations);
     decide_origin(annotations);
+    name_classes(annotations);
     for (std::size_t i = 0; i < annotations.size(); ++i) {
       if (options_.progress) options_.progress(i, annotations.size());
       check(annotations[i]);
@@ -115,6 +120,7 @@ class Checker {
     int line = 0;
   };
   using ImageSet = std::map<std::string, Place>;  // where each of its images is listed
+  using NamedSet = std::map<std::string, ImageSet>::value_type;
 
   void add(Defect defect, const std::string& file, int line, const std::string& what) {
     report_.findings.push_back({defect, file, line, what, entry_of(defect).remedy});
@@ -126,43 +132,72 @@ class Checker {
     for (const auto& entry : fs::directory_iterator(root_ / "ImageSets" / "Main", none))
       if (entry.path().extension() == ".txt") files.push_back(entry.path());
     std::sort(files.begin(), files.end());
-    const std::vector<std::string> wanted = split_sets(options_.set);
+    if (files.empty())
+      add(Defect::bad_set, (root_ / "ImageSets" / "Main").string(), 0,
+          "there is no image set (NAME.txt with one image to a line): nothing can be trained or evaluated");
     for (const fs::path& file : files) {
       const std::string name = file.stem().string();
-      const bool checked =
-          options_.set.empty() || std::find(wanted.begin(), wanted.end(), name) != wanted.end();
-      report_.sets[name] = static_cast<std::int64_t>(read_set(file.string(), checked, sets_[name]));
+      report_.sets[name] = static_cast<std::int64_t>(read_set(file.string(), wanted(name), sets_[name]));
     }
+  }
+
+  bool wanted(const std::string& set) const {
+    if (options_.set.empty()) return true;
+    const std::vector<std::string> names = split_sets(options_.set);
+    return std::find(names.begin(), names.end(), set) != names.end();
   }
 
   std::size_t read_set(const std::string& file, bool checked, ImageSet& set) {
     try {
       for (const auto& [id, line] : read_image_set(file)) {
-        if (!set.emplace(id, Place{file, line}).second)
+        const bool first = set.emplace(id, Place{file, line}).second;
+        if (!checked) continue;
+        if (!first)
           add(Defect::listed_twice, file, line, fmt::format("image {} is listed twice", id));
-        else if (checked && !fs::is_regular_file(annotation_of(id)))
+        else if (!fs::is_regular_file(annotation_of(id)))
           add(Defect::no_annotation, file, line, fmt::format("image {} has no annotation", id));
       }
-      if (set.empty()) add(Defect::bad_set, file, 0, "the image set is empty");
+      if (checked && set.empty()) add(Defect::bad_set, file, 0, "the image set is empty");
     } catch (const Error& error) {
-      add(Defect::bad_set, file, 0, without(file + ": ", error.what()));
+      if (checked) add(Defect::bad_set, file, 0, without(file + ": ", error.what()));
     }
     return set.size();
   }
 
-  // Pairs of sets that share images though neither is part of the other.
+  // Pairs of sets that share images though neither is part of the other, and sets inside others.
   void compare_sets() {
     for (auto a = sets_.begin(); a != sets_.end(); ++a)
-      for (auto b = std::next(a); b != sets_.end(); ++b) {
-        std::size_t both = 0;
-        std::string first;
-        Place place;
-        for (const auto& [id, where] : a->second)
-          if (b->second.count(id) && both++ == 0) first = id, place = where;
-        if (both == 0 || both == a->second.size() || both == b->second.size()) continue;
-        add(Defect::shared_image, place.file, place.line,
-            fmt::format("shares {} images with {}.txt, the first is {}", both, b->first, first));
-      }
+      for (auto b = std::next(a); b != sets_.end(); ++b)
+        if (wanted(a->first))
+          compare_sets(*a, *b);
+        else if (wanted(b->first))
+          compare_sets(*b, *a);
+  }
+
+  void compare_sets(const NamedSet& a, const NamedSet& b) {
+    std::size_t both = 0;
+    std::string first;
+    Place place;
+    for (const auto& [id, where] : a.second)
+      if (b.second.count(id) && both++ == 0) first = id, place = where;
+    if (both == 0) return;
+    if (both < a.second.size() && both < b.second.size())
+      return add(Defect::shared_image, place.file, place.line,
+                 fmt::format("shares {} image{} with {}.txt, the first is {}", both, both == 1 ? "" : "s",
+                             b.first, first));
+    const bool a_inside = both == a.second.size();
+    const NamedSet &inner = a_inside ? a : b, &outer = a_inside ? b : a;
+    if (!is_whole(inner.first, outer.first))
+      report_.notes.push_back(
+          fmt::format("{0}.txt lies in {1}.txt as a whole ({2} image{3}): a model that "
+                      "learned from {1} cannot be judged on {0}",
+                      inner.first, outer.first, both, both == 1 ? "" : "s"));
+  }
+
+  // Sets that are made to hold others: the whole, and VOC's lists of one class (cat_train beside train).
+  static bool is_whole(const std::string& inner, const std::string& outer) {
+    const auto role = [](const std::string& name) { return name.substr(name.rfind('_') + 1); };
+    return role(outer) == "trainval" || role(outer) == "all" || role(inner) == role(outer);
   }
 
   std::vector<std::string> images_to_check() const {
@@ -174,7 +209,8 @@ class Checker {
          options_.set.empty() ? std::vector<std::string>{} : split_sets(options_.set)) {
       const auto set = sets_.find(name);
       if (set == sets_.end())
-        throw Error(ErrorCode::io, fmt::format("{}: there is no image set {}", root_.string(), name));
+        throw Error(ErrorCode::io,
+                    fmt::format("{}: there is no image set {}", image_set_path(root_.string(), name), name));
       for (const auto& [id, place] : set->second) ids.insert(id);
     }
     return {ids.begin(), ids.end()};
@@ -187,7 +223,7 @@ class Checker {
   // Where an image is listed, else its annotation.
   Place place_of(const VocAnnotation& image) const {
     for (const auto& [name, set] : sets_)
-      if (const auto found = set.find(image.id); found != set.end()) return found->second;
+      if (const auto found = set.find(image.id); found != set.end() && wanted(name)) return found->second;
     return {image.path, 1};
   }
 
@@ -226,6 +262,20 @@ class Checker {
               report_.touching_zero, report_.touching_last));
   }
 
+  void name_classes(const std::vector<VocAnnotation>& annotations) {
+    std::set<std::string> names;
+    for (const VocAnnotation& image : annotations)
+      for (const VocObject& object : image.objects) names.insert(object.name);
+    spellings_ = first_spellings(std::move(names));
+    written_ = ClassNames(spellings_);
+  }
+
+  // As training looks names up: in the list, else under the first spelling that occurs.
+  const std::string& class_of(const VocObject& object) const {
+    if (const auto listed = classes_.find(object.name)) return options_.classes[*listed + 1];
+    return spellings_[*written_.find(object.name)];
+  }
+
   void check(const VocAnnotation& image) {
     ++report_.images;
     report_.objects += static_cast<std::int64_t>(image.objects.size());
@@ -233,9 +283,11 @@ class Checker {
     const std::size_t first_finding = report_.findings.size();
     int width = image.width, height = image.height;
     look_at_pixels(image, width, height);
-    std::map<std::array<double, 4>, std::set<std::string>> boxes;
+    std::map<std::array<double, 4>, std::map<std::string, std::set<std::string>>> boxes;  // class, spellings
     for (const VocObject& object : image.objects) {
-      ++report_.classes[object.name];
+      const std::string& name = class_of(object);
+      ++report_.classes[name];
+      ++objects_[name][object.name];
       if (object.difficult) ++report_.difficult;
       const auto told = [&](const std::string& what) {
         return fmt::format("box {} of {} {}", fmt::join(object.box, ","), object.name, what);
@@ -243,13 +295,18 @@ class Checker {
       if (!options_.classes.empty() && !classes_.find(object.name))
         add(Defect::unknown_class, image.path, object.line,
             fmt::format("the class {} is not in the list", object.name));
-      auto& names = boxes[object.box];
-      if (!names.insert(object.name).second)
+      auto& classes = boxes[object.box];
+      auto& spellings = classes[name];
+      if (!spellings.insert(object.name).second) {
         add(Defect::duplicate, image.path, object.line, told("is there twice"));
-      else if (names.size() > 1)
+      } else if (spellings.size() > 1) {
+        add(Defect::duplicate, image.path, object.line, told("is there twice, in another spelling"));
+        report_.findings.back().remedy = Remedy::none;  // which one is meant is not for a repair to choose
+      } else if (classes.size() > 1) {
         add(Defect::contradiction, image.path, object.line,
-            told(fmt::format("is a {} as well",
-                             *names.begin() == object.name ? *names.rbegin() : *names.begin())));
+            told(fmt::format("is a {} as well", classes.begin()->first == name ? classes.rbegin()->first
+                                                                               : classes.begin()->first)));
+      }
       check_box(image, object, width, height, told);
     }
     if (fits_stated_size_only(image, width, height)) leave_alone(first_finding);
@@ -289,7 +346,7 @@ class Checker {
     if (x1 < first || y1 < first || x2 > last_x || y2 > last_y)
       add(Defect::out_of_frame, image.path, object.line,
           told(fmt::format("leaves its image of {}x{}", width, height)));
-    if (x1 == x2 || y1 == y2) {
+    if (without_extent({x1, y1, x2, y2})) {
       add(Defect::zero_size, image.path, object.line, told("has no extent"));
       return;
     }
@@ -340,7 +397,24 @@ class Checker {
     }
   }
 
+  void note_classes() {
+    for (const auto& [name, spellings] : objects_) {
+      std::vector<std::string> others;
+      for (const auto& [spelling, count] : spellings)
+        if (spelling != name) others.push_back(fmt::format("{} ({})", spelling, count));
+      if (!others.empty())
+        report_.notes.push_back(fmt::format("the class {} is written {} as well: they count as one", name,
+                                            fmt::join(others, ", ")));
+      if (report_.classes.at(name) == 1)
+        report_.notes.push_back(fmt::format("the class {} has a single object", name));
+    }
+  }
+
   void finish() {
+    note_classes();
+    if (report_.images > 0 && report_.objects == 0)
+      add(Defect::no_data, (root_ / "Annotations").string(), 0,
+          "no annotation that was checked has an object: there is nothing to learn");
     // Moved in part, a set would be worse than before.
     for (DataFinding& one : report_.findings) all_sound_ = all_sound_ && one.defect != Defect::malformed;
     for (DataFinding& one : report_.findings)
@@ -369,6 +443,9 @@ class Checker {
   const DataCheckOptions& options_;
   std::vector<std::array<double, 2>> anchors_;  // width, height
   ClassNames classes_;                          // allowed, without the background
+  std::vector<std::string> spellings_;          // the first of each class that occurs
+  ClassNames written_;                          // of them
+  std::map<std::string, std::map<std::string, std::int64_t>> objects_;  // by class and spelling
   std::map<std::string, ImageSet> sets_;
   std::map<std::uint64_t, std::string> by_content_;
   bool from_zero_ = false;

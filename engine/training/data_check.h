@@ -14,7 +14,8 @@ namespace frcnn {
 
 enum class Defect : std::uint8_t {
   unfinished_repair,  // one that was stopped in the middle                             (finished)
-  bad_set,            // an image set that cannot be read or is empty
+  no_data,            // no annotation at all, or none with an object
+  bad_set,            // an image set that cannot be read or is empty; or there is none
   listed_twice,       // an image in one image set
   malformed,          // an annotation that cannot be read
   no_annotation,      // an image set names an image that has none
@@ -54,7 +55,10 @@ struct DataReport {
   std::vector<std::string> annotations;  // the files that were checked and can be read
   std::vector<DataFinding> findings;     // in the order of the files
   std::int64_t images = 0, objects = 0, difficult = 0, without_objects = 0;
-  std::map<std::string, std::int64_t> classes;  // objects of each
+  // Worth knowing, and no fault: spellings of one class, classes with a single object, sets inside others.
+  std::vector<std::string> notes;
+  // Objects of each class, under its name in the list or, without one, in the spelling that training takes.
+  std::map<std::string, std::int64_t> classes;
   std::map<std::string, std::int64_t> sets;     // images of each
   // Boxes with a side at 0, at the last pixel counted from 0, and at the image's width or height.
   std::int64_t touching_zero = 0, touching_last = 0, touching_size = 0;
@@ -67,7 +71,7 @@ struct DataReport {
 };
 
 struct DataCheckOptions {
-  std::string set;                   // only its images, sets joined with '+'; empty: every annotation
+  std::string set;  // only its images and its list, sets joined with '+'; empty: every annotation and list
   std::vector<std::string> classes;  // allowed, background first; empty: all
   ModelConfig model;                 // scale rule and anchors to compare with
   std::function<void(std::size_t done, std::size_t total)> progress;

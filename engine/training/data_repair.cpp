@@ -128,16 +128,15 @@ class Repair {
     };
     if (box[2] < box[0]) std::swap(box[0], box[2]);
     if (box[3] < box[1]) std::swap(box[1], box[3]);
-    const bool no_extent = box[0] == box[2] || box[1] == box[3];
+    const bool no_extent = without_extent(box);
     const double right = width_ > 0 ? width_ - 1 + first_ : box[2],
                  bottom = height_ > 0 ? height_ - 1 + first_ : box[3];
     const bool outside = box[0] > right || box[1] > bottom || box[2] < first_ || box[3] < first_;
     box = {std::max(box[0], first_), std::max(box[1], first_), std::min(box[2], right),
            std::min(box[3], bottom)};
-    const char* const why = no_extent ? "is removed: it has no extent"
-                            : outside ? "is removed: it lies outside its image"
-                            : box[0] == box[2] || box[1] == box[3]
-                                ? "is removed: nothing of it is left inside its image"
+    const char* const why = no_extent             ? "is removed: it has no extent"
+                            : outside             ? "is removed: it lies outside its image"
+                            : without_extent(box) ? "is removed: nothing of it is left inside its image"
                             : !seen_.insert({box, name}).second ? "is removed: it is there twice"
                                                                 : nullptr;
     if (why) {

@@ -59,8 +59,7 @@ class Canvas {
       }
     y_.low = plot.y_min.value_or(y_.low);
     y_.high = plot.y_max.value_or(y_.high);
-    for (Range* range : {&x_, &y_})
-      if (!(range->high > range->low)) range->high = range->low + std::max(1.0, std::abs(range->low) * 1e-3);
+    for (Range* range : {&x_, &y_}) widen(*range);
   }
 
   std::string draw() {
@@ -83,6 +82,14 @@ class Canvas {
   }
 
  private:
+  // A single value tells no scale: from 0 to it, as long as that is not lost beside it.
+  static void widen(Range& range) {
+    if (range.high > range.low) return;
+    const double value = range.low;
+    range = {std::min(value, 0.0), std::max(value, 0.0)};
+    if (!(range.high - range.low > 1e-100)) range.high = range.low + 1;
+  }
+
   double px(double x) const { return left + (x - x_.low) / (x_.high - x_.low) * (width - left - right); }
   double py(double y) const {
     return height - bottom - (y - y_.low) / (y_.high - y_.low) * (height - top - bottom);

@@ -23,8 +23,8 @@ struct ArchitectureConfig {
 };
 
 enum class BadBoxes : std::uint8_t {
-  drop,    // inverted and outlying boxes are left out, with a warning
-  repair,  // corners swapped, cut off at the image's border
+  drop,    // inverted and outlying boxes and those without extent are left out, with a warning
+  repair,  // corners swapped, cut off at the image's border; without extent: left out
   error,
 };
 enum class BrokenImages : std::uint8_t { fatal, skip };
@@ -33,7 +33,9 @@ enum class UnknownClasses : std::uint8_t { error, ignore };
 struct DataConfig {
   bool use_difficult = false;              // learn objects that are marked difficult
   bool use_images_without_objects = true;  // as background
-  double min_box_side = 1;                 // pixels of the image; objects with a smaller side are left out
+  // Pixels of the image; objects with a smaller side are left out. Above 1 a box of a single pixel in some
+  // direction is a bad one: `bad_boxes` decides.
+  double min_box_side = 2;
   BadBoxes bad_boxes = BadBoxes::drop;
   BrokenImages broken_images = BrokenImages::fatal;
   UnknownClasses unknown_classes = UnknownClasses::error;

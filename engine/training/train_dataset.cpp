@@ -47,7 +47,8 @@ class Builder {
   TrainDataset build() {
     for (const VocAnnotation& image : voc_.images) add(image);
     if (unknown_objects_)
-      data_.warnings.push_back(fmt::format("{} objects of classes that are not learned: {}", unknown_objects_,
+      data_.warnings.push_back(fmt::format("{} object{} of classes that are not learned: {}",
+                                           unknown_objects_, unknown_objects_ == 1 ? "" : "s",
                                            fmt::join(unknown_, ", ")));
     check();
     Fingerprint print;
@@ -141,6 +142,12 @@ class Builder {
       }
     }
     const double side = std::min(box[2] - box[0], box[3] - box[1]) + 1;
+    if (side < 2 && config_.min_box_side > 1) {  // what the check calls a fault is none to be learned
+      if (config_.bad_boxes == BadBoxes::error) throw Error(ErrorCode::bad_file, told("has no extent"));
+      data_.warnings.push_back(
+          told("has no extent and is left out (data.min_box_side=1 would learn boxes of one pixel)"));
+      return std::nullopt;
+    }
     if (side < config_.min_box_side) {
       data_.warnings.push_back(told(fmt::format(
           "is narrower than {} pixels (data.min_box_side) and is left out", config_.min_box_side)));

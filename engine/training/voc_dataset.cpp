@@ -132,6 +132,11 @@ std::vector<ImageSetLine> read_image_set(const std::string& path) {
   return lines;
 }
 
+bool without_extent(const std::array<double, 4>& box) {
+  const auto same = [](double a, double b) { return std::trunc(a - 1) == std::trunc(b - 1); };
+  return same(box[0], box[2]) || same(box[1], box[3]);
+}
+
 std::string image_set_path(const std::string& directory, const std::string& set) {
   return (std::filesystem::path(directory) / "ImageSets" / "Main" / (set + ".txt")).string();
 }
@@ -185,6 +190,12 @@ VocDataset read_voc_dataset(const std::string& directory, const std::string& set
     if (!seen.insert(id).second)
       throw Error(ErrorCode::bad_file, fmt::format("{}:{}: image {} is listed twice", list, line, id));
     const std::string path = (root / "Annotations" / (id + ".xml")).string();
+    if (!std::filesystem::exists(path))
+      throw Error(
+          ErrorCode::io,
+          fmt::format("{}:{}: image {} has no annotation: {} is not there; `frcnn data check {}` finds "
+                      "all of these",
+                      list, line, id, path, directory));
     dataset.images.push_back(parse_voc_annotation(read_voc_text(path), path, &dataset.remarks));
     dataset.images.back().id = id;
   }
@@ -216,12 +227,17 @@ std::optional<std::size_t> ClassNames::find(const std::string& name) const {
   return found == folded_.end() ? std::nullopt : std::optional(found->second);
 }
 
-std::vector<std::string> object_names(const VocDataset& dataset) {
-  std::set<std::string> names, seen;
-  for (const VocAnnotation& image : dataset.images)
-    for (const VocObject& object : image.objects) names.insert(object.name);
+std::vector<std::string> first_spellings(std::set<std::string> names) {
+  std::set<std::string> seen;
   std::erase_if(names, [&](const std::string& name) { return !seen.insert(folded(name)).second; });
   return {names.begin(), names.end()};
+}
+
+std::vector<std::string> object_names(const VocDataset& dataset) {
+  std::set<std::string> names;
+  for (const VocAnnotation& image : dataset.images)
+    for (const VocObject& object : image.objects) names.insert(object.name);
+  return first_spellings(std::move(names));
 }
 
 }  // namespace frcnn

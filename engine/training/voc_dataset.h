@@ -4,6 +4,7 @@
 #include <array>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -42,6 +43,10 @@ VocAnnotation parse_voc_annotation(std::string_view xml, const std::string& path
 // larger than any such file.
 std::string read_voc_text(const std::string& path);
 
+// Both sides of a direction in one pixel, as far as training can tell: it truncates. Where corners are
+// inclusive such a box is one pixel wide; annotators leave them behind by a click without a drag.
+bool without_extent(const std::array<double, 4>& box);
+
 struct ImageSetLine {
   std::string id;
   int line = 0;
@@ -74,8 +79,10 @@ class ClassNames {
   std::map<std::string, std::size_t> exact_, folded_;
 };
 
-// The names of all objects in alphabetical order, each once: of several that differ in upper and lower case
-// alone the first.
+// The names in alphabetical order: of several that differ in upper and lower case alone the first.
+std::vector<std::string> first_spellings(std::set<std::string> names);
+
+// Those of all objects.
 std::vector<std::string> object_names(const VocDataset& dataset);
 
 }  // namespace frcnn

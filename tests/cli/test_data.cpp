@@ -76,8 +76,36 @@ TEST_CASE("data check: long lists are cut, wrong usage is told") {
   CHECK_FALSE(has(tool::run({"data", "check", data.path(), "--all"}).out, " more (--all"));
   CHECK(tool::run({"data"}).code == 2);
   CHECK(tool::run({"data", "check"}).code == 2);
-  CHECK(tool::run({"data", "check", data.path(), "--preset", "none"}).code == 2);
+  const auto preset = tool::run({"data", "check", data.path(), "--preset", "none"});
+  CHECK(preset.code == 2);
+  CHECK(has(preset.err, "`frcnn data check --help`"));
+  const auto set = tool::run({"data", "check", data.path(), "--set", "nope"});
+  CHECK(set.code == 1);
+  CHECK(has(set.err, data / "ImageSets/Main/nope.txt"));
   const auto missing = tool::run({"data", "check", data / "nowhere"});
   CHECK(missing.code == 1);
   CHECK(has(missing.err, "not a VOC dataset"));
+}
+
+TEST_CASE("data check: nothing is a fault, notes are none") {
+  voc_folder::VocFolder data;
+  const auto nothing = tool::run({"data", "check", data.path()});
+  CHECK(nothing.code == 1);
+  CHECK(has(nothing.out, "Annotations: there is no annotation"));
+  voc_folder::fill(data, 3);
+  data.set("test", {"p0"});
+  data.add("other", 90, 60, {{"Dog", {1, 1, 20, 20}}, {"cow", {30, 10, 60, 40}}});
+  data.set("one", {"other"});
+  const auto noted = tool::run({"data", "check", data.path()});
+  INFO(noted.out);
+  CHECK(noted.code == 0);
+  CHECK(has(noted.out, "4 images, 8 objects"));
+  CHECK(has(noted.out, "notes, no faults (3)"));
+  CHECK(has(noted.out, "the class Dog is written dog (3) as well: they count as one"));
+  CHECK(has(noted.out, "the class cow has a single object"));
+  CHECK(has(noted.out, "test.txt lies in train.txt as a whole (1 image)"));
+  CHECK(has(tool::run({"data", "check", data.path(), "--set", "one"}).out, "1 image, 2 objects"));
+  const auto json = nlohmann::json::parse(tool::run({"data", "check", data.path(), "--json", "-"}).out);
+  CHECK(json["notes"].size() == 3);
+  CHECK(json["classes"]["Dog"] == 4);
 }

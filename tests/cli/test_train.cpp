@@ -175,7 +175,8 @@ TEST_CASE("train: resuming refuses what is another run, and says what differs") 
   bad(resume({"--seed", "8"}), {"checkpoint-6.safetensors", "seed: 8 against 3"});
   bad(resume({"--set", "roi.batch=17"}), {"roi.batch: 17 against 16"});
   bad(resume({"--preset", "bccd"}), {"preset: \"bccd\" against \"small-data\""});
-  bad(resume({"--train-set", "val"}), {"training images"});
+  bad(resume({"--train-set", "val"}),
+      {"training images", "--train-set names val, the run learned from train"});
   bad(resume({"--classes", "voc", "--set", "data.unknown_classes=ignore"}), {"data.unknown_classes"});
   bad(tool::run({"train", "--resume", "--out", bench.work / "nowhere"}), {"nowhere", "no run to resume"});
   CHECK_FALSE(fs::exists(bench.work / "nowhere"));
@@ -301,7 +302,7 @@ TEST_CASE("train: wrong usage and input that does not fit") {
   tool::write_file(bench.work / "c.json", "{\n  \"solver\": {\n    \"momentun\": 0.9\n  }\n}\n");
   bad(bench.run("run", "2", {"--config", bench.work / "c.json"}),
       {"c.json:3: unknown key 'solver.momentun'"});
-  bad(bench.run("run", "2", {"--set", "model.set.colour=3"}), {"model.set.", "colour"});
+  bad(bench.run("run", "2", {"--set", "model.set.colour=3"}), {"model.set: there is no key 'colour'"});
   bad(tool::run({"train", "--data", bench.data.path(), "--train-set", "train", "--out", bench.work / "run"}),
       {"frozen: conv1_1 would keep its random weights", "--init"});
   fs::remove(bench.data.picture("p7"));

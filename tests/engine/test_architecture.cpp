@@ -97,7 +97,11 @@ TEST_CASE("architecture: widths and conventions can be set") {
   CHECK(message(config).find("80000 wide") != std::string::npos);
   config.conv_widths.clear();
   config.set = {{"colour", "1"}};
-  CHECK(message(config).find("model.set.there is no key 'colour'") == 0);
+  CHECK(message(config).find("model.set: there is no key 'colour' to set; the keys are ") == 0);
+  config.set = {{"anchor_scale", "1"}};
+  CHECK(message(config).find("to set; did you mean anchor_scales?") != std::string::npos);
+  config.set = {{"short_side", "-1"}};
+  CHECK(message(config).find("model.set.short_side: must be") == 0);
   config.set = {{"classes", "a,b"}};
   CHECK(message(config).find("model.set.classes") == 0);
   config.set.clear();

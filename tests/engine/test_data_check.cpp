@@ -318,8 +318,8 @@ TEST_CASE("data check: files that are missing, broken, equal or shared; sizes; c
   CHECK(has(found(report, Defect::same_pixels), "same.png: has the same pixels as "));
   CHECK(has(found(report, Defect::wrong_size), "turned.xml:3: states 50x20, the image has 20x50 pixels"));
   CHECK(has(found(report, Defect::no_annotation), "train.txt:5: image missing has no annotation"));
-  CHECK(has(found(report, Defect::shared_image),
-            "test.txt:1: shares 1 images with train.txt, the first is p0"));
+  CHECK(
+      has(found(report, Defect::shared_image), "test.txt:1: shares 1 image with train.txt, the first is p0"));
   CHECK(has(found(report, Defect::unknown_class), "same.xml:7: the class cow is not in the list"));
   CHECK(repair_data(report).size() == 1);
   CHECK(parse_voc_annotation(scratch::read(folder.annotation("turned")), "t").height == 50);
@@ -331,7 +331,72 @@ TEST_CASE("data check: files that are missing, broken, equal or shared; sizes; c
             "train.txt:5: image missing has no annotation"));
   wanted.set = "nothing";
   scratch::check_error([&] { check_data(folder.path(), wanted); }, ErrorCode::io,
-                       {"there is no image set nothing"});
+                       {folder / "ImageSets/Main/nothing.txt", "there is no image set nothing"});
   scratch::check_error([&] { check_data(folder / "Annotations", options()); }, ErrorCode::io,
                        {"not a VOC dataset"});
+}
+
+TEST_CASE("data check: a set of nothing is not clean") {
+  VocFolder empty;
+  const DataReport nothing = check_data(empty.path(), options());
+  CHECK(has(found(nothing, Defect::no_data), "Annotations: there is no annotation"));
+  CHECK(has(found(nothing, Defect::bad_set), "ImageSets/Main: there is no image set"));
+  VocFolder unlisted;
+  unlisted.add("a", 40, 30, {{"cat", {1, 1, 9, 9}}});
+  const DataReport lists = check_data(unlisted.path(), options());
+  REQUIRE(lists.findings.size() == 1);
+  CHECK(lists.findings[0].defect == Defect::bad_set);
+  VocFolder plain;
+  plain.add("a", 40, 30, {});
+  plain.set("train");
+  CHECK(has(found(check_data(plain.path(), options()), Defect::no_data), "there is nothing to learn"));
+}
+
+TEST_CASE("data check: of a set only its own images and list are looked at") {
+  VocFolder folder;
+  voc_folder::fill(folder, 4);
+  folder.add("bad", 40, 30, {{"cat", {9, 9, 3, 3}}});
+  folder.set("one", {"p0", "p1"});
+  folder.set("two", {"p2", "bad", "p2", "gone"});
+  folder.set("half", {"p2", "p3"});
+  folder.write("ImageSets/Main/empty.txt", "\n");
+  DataCheckOptions wanted = options();
+  wanted.set = "one";
+  const DataReport one = check_data(folder.path(), wanted);
+  for (const DataFinding& finding : one.findings) INFO(finding.message());
+  CHECK(one.findings.empty());
+  CHECK(one.sets.size() == 5);
+  wanted.set = "two";
+  const DataReport two = check_data(folder.path(), wanted);
+  CHECK(found(two, Defect::listed_twice).size() == 1);
+  CHECK(found(two, Defect::no_annotation).size() == 1);
+  CHECK(found(two, Defect::inverted).size() == 1);
+  CHECK(has(found(two, Defect::shared_image), "two.txt:1: shares 1 image with half.txt, the first is p2"));
+  CHECK(found(two, Defect::bad_set).empty());
+}
+
+TEST_CASE("data check: sets inside others are noted, as are spellings and lonely classes") {
+  VocFolder folder;
+  voc_folder::fill(folder, 4);
+  folder.add("x", 90, 60, {{"CAT", {1, 1, 20, 20}}, {"cow", {5, 5, 30, 30}}, {"Cat", {1, 1, 20, 20}}});
+  folder.set("train", {"p0", "p1", "p2", "x"});
+  folder.set("test", {"p1", "p2"});
+  folder.set("trainval", {"p0", "p1", "p2", "p3", "x"});
+  folder.set("cat_train", {"p0", "p1", "p2", "x"});
+  const DataReport report = check_data(folder.path(), options());
+  CHECK(report.classes == std::map<std::string, std::int64_t>{{"CAT", 6}, {"cow", 1}, {"dog", 4}});
+  REQUIRE(report.findings.size() == 1);  // none of the notes
+  CHECK(report.findings[0].defect == Defect::duplicate);
+  CHECK(report.findings[0].remedy == Remedy::none);
+  CHECK(has(report.notes, "the class CAT is written Cat (1), cat (4) as well"));
+  CHECK(has(report.notes, "the class cow has a single object"));
+  CHECK(has(report.notes, "test.txt lies in train.txt as a whole (2 images)"));
+  CHECK(has(report.notes, "test.txt lies in cat_train.txt as a whole"));
+  CHECK(report.notes.size() == 4);  // neither trainval nor a class's own list
+  // Training counts alike.
+  const TrainDataset data = make_train_dataset(read_voc_sets(folder.path(), "trainval"), {}, {});
+  CHECK(std::vector<std::string>{"__background__", "CAT", "cow", "dog"} == data.classes);
+  DataCheckOptions wanted = options();
+  wanted.classes = {"b", "cat", "dog", "cow"};
+  CHECK(check_data(folder.path(), wanted).classes.at("cat") == 6);
 }

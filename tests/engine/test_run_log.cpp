@@ -92,6 +92,11 @@ TEST_CASE("plot: axes, lines, legend; what is not finite is left out") {
     CHECK(odd.find("inf") == std::string::npos);
     CHECK(odd.size() < 20000);
   }
+  // One evaluation: an axis from 0 to its update, not a fraction of an update around it.
+  const std::string single = plot_svg({"t", "x", "y", {{"s", {{40, 0.5}}}}, 0.0, 1.0});
+  for (const char* tick : {">0<", ">20<", ">40<", ">1<"}) CHECK(single.find(tick) != std::string::npos);
+  CHECK(single.find(">40.2<") == std::string::npos);
+  CHECK(single.find("cx=\"780.0\"") != std::string::npos);
 }
 
 TEST_CASE("thinned: means of neighbours") {

@@ -67,7 +67,7 @@ TEST_CASE("train dataset: classes given, other letters, unknown ones, one that n
   config.unknown_classes = UnknownClasses::ignore;
   const TrainDataset ignoring = make(folder, config, {"b", "cat"});
   CHECK(ignoring.entries[0].objects.size() == 1);
-  CHECK(any(ignoring.warnings, "1 objects of classes that are not learned: Dog"));
+  CHECK(any(ignoring.warnings, "1 object of classes that are not learned: Dog"));
   scratch::check_error(
       [&] {
         make(folder, config, {"b", "cow"});
@@ -96,10 +96,15 @@ TEST_CASE("train dataset: inverted, outlying and tiny boxes by policy") {
   folder.set("train");
   DataConfig config;
   TrainDataset data = make(folder, config);
-  REQUIRE(data.entries[0].objects.size() == 2);
-  CHECK(data.entries[0].objects[0].box == std::array<float, 4>{6, 6, 6, 6});  // one pixel is an object
+  REQUIRE(data.entries[0].objects.size() == 1);
+  CHECK(any(data.warnings, "a.xml:37: box 7,7,7,7 of cat has no extent and is left out"));
   CHECK(any(data.warnings, "a.xml:7: box 20,10,5,15 of cat is inverted and is left out"));
   CHECK(any(data.warnings, "box 30,20,45,31 of cat leaves its image of 40x30 and is left out"));
+  CHECK(data.warnings.size() == 4);
+  config.min_box_side = 1;  // where a pixel is an object
+  data = make(folder, config);
+  REQUIRE(data.entries[0].objects.size() == 2);
+  CHECK(data.entries[0].objects[0].box == std::array<float, 4>{6, 6, 6, 6});
   CHECK(data.warnings.size() == 3);
 
   config.bad_boxes = BadBoxes::repair;
@@ -109,11 +114,44 @@ TEST_CASE("train dataset: inverted, outlying and tiny boxes by policy") {
   CHECK(data.entries[0].objects[0].box == std::array<float, 4>{4, 9, 19, 14});
   CHECK(data.entries[0].objects[1].box == std::array<float, 4>{29, 19, 39, 29});
   CHECK(data.entries[0].objects[2].box == std::array<float, 4>{0, 0, 8, 8});
-  CHECK(
-      any(data.warnings, "box 7,7,7,7 of cat is narrower than 2 pixels (data.min_box_side) and is left out"));
+  CHECK(any(data.warnings, "box 7,7,7,7 of cat has no extent and is left out (data.min_box_side=1 would"));
+  config.min_box_side = 10;
+  CHECK(any(make(folder, config).warnings,
+            "box 20,10,5,15 of cat is narrower than 10 pixels (data.min_box_side) and is left out"));
 
   config.bad_boxes = BadBoxes::error;
   scratch::check_error([&] { make(folder, config); }, ErrorCode::bad_file, {"a.xml:7", "is inverted"});
+  VocFolder line;
+  line.add("a", 40, 30, {{"cat", {1, 1, 9, 9}}, {"cat", {5, 7, 20, 7}}});
+  line.set("train");
+  scratch::check_error([&] { make(line, config); }, ErrorCode::bad_file,
+                       {"a.xml:17: box 5,7,20,7 of cat has no extent"});
+  config.min_box_side = 1;
+  CHECK(make(line, config).objects == 2);
+}
+
+TEST_CASE("train dataset: what the check calls without extent is what is not learned") {
+  VocFolder folder;
+  std::vector<voc_folder::Object> objects;
+  for (int i = 0; i < 4; ++i)
+    for (int k = 0; k < 4; ++k) objects.push_back({"cat", {3 + i, 3 + k, 5, 5}});
+  folder.add("a", 40, 30, objects);
+  folder.set("train");
+  for (const VocObject& object : read_voc_sets(folder.path(), "train").images[0].objects) {
+    const auto& b = object.box;
+    CHECK(without_extent(b) == (b[0] == b[2] || b[1] == b[3]));
+  }
+  CHECK(without_extent({7.2, 3, 7.9, 9}));  // training truncates
+  CHECK_FALSE(without_extent({7.9, 3, 8.1, 9}));
+}
+
+TEST_CASE("train dataset: an image without an annotation is named where it is listed") {
+  VocFolder folder;
+  folder.add("a", 40, 30, {{"cat", {1, 1, 9, 9}}});
+  folder.set("train", {"a", "", "gone"});
+  scratch::check_error([&] { make(folder); }, ErrorCode::io,
+                       {"ImageSets/Main/train.txt:3: image gone has no annotation", "gone.xml is not there",
+                        "`frcnn data check " + folder.path() + "`"});
 }
 
 TEST_CASE("train dataset: sets are joined; missing and unstated things are told") {

@@ -119,7 +119,7 @@ TEST_CASE("voc dataset: image sets, order, missing parts") {
   CHECK(frcnn::object_names(read) == std::vector<std::string>{"x"});
   CHECK(data.error_of("twice").find("twice.txt:3: image a is listed twice") != std::string::npos);
   CHECK(data.error_of("blank").find("the image set is empty") != std::string::npos);
-  CHECK(data.error_of("more").find("c.xml: cannot open") != std::string::npos);
+  CHECK(data.error_of("more").find("c.xml is not there; `frcnn data check") != std::string::npos);
   CHECK(data.error_of("none").find("none.txt: cannot open") != std::string::npos);
   CHECK_THROWS_WITH(frcnn::read_voc_dataset("/nowhere", "test"),
                     Catch::Matchers::Contains("/nowhere: not a VOC dataset"));

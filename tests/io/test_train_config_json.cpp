@@ -106,7 +106,13 @@ TEST_CASE("training configuration: complaints name file, line and key") {
   refused("{\"solver\": {\"lr_steps\": [5, 5]}}", {"solver.lr_steps: must ascend"});
   refused("{\"units\": {\"hidden\": 3}}", {"units.hidden: must be a power of two, it is 3"});
   refused("{\"roi\": {\"stds\": [1, 1, 0, 1]}}", {"roi.stds: must be a number above 0"});
-  refused("{\"roi\": {\"stds\": [1, 1]}}", {"roi.stds: must be a list of 4"});
+  refused("{\"roi\": {\"stds\": [1, 1]}}", {"roi.stds: must be a list of 4 values, it is"});
+  refused("{\"solver\": {\n\"base_rl\": 1}}",
+          {"c.json:2: unknown key 'solver.base_rl'; did you mean solver.base_lr?"});
+  refused("{\"base_lr\": 1}", {"unknown key 'base_lr'; did you mean solver.base_lr?"});
+  refused("{\"model\": {\n\"set\": {\n\"short_sid\": 3}}}",
+          {"c.json:3: model.set: there is no key 'short_sid' to set; did you mean short_side?"});
+  refused("{\"model\": {\"set\": {\n\"short_side\": -3}}}", {"c.json:2: model.set.short_side: must be"});
   refused("[]", {"c.json:1: ", "not a JSON object"});
   refused("{\"seed\": 1,}", {"c.json", "not JSON"});
   refused("{\"seed\": 1, \"seed\": 2}", {"c.json", "has the key 'seed' twice"});
@@ -130,6 +136,7 @@ TEST_CASE("training configuration: conventions of the detector, and what a docum
   CHECK(base.preset == "bccd");
   CHECK(base.arch == "zf");
   CHECK(run_config_base("{}", "c").preset.empty());
+  CHECK(run_config_base("{\n\"seed\": 1,\n\"preset\": \"x\"}", "c").preset_line == 3);
 }
 
 TEST_CASE("training configuration: --set") {
@@ -146,4 +153,37 @@ TEST_CASE("training configuration: --set") {
                        {"no key 'lr'", "solver.base_lr", "model.set.KEY"});
   scratch::check_error([&] { set_run_config(config, "preset", "bccd"); }, ErrorCode::invalid_argument,
                        {"no key 'preset'"});
+  scratch::check_error([&] { set_run_config(config, "solver.base-lr", "1"); }, ErrorCode::invalid_argument,
+                       {"no key 'solver.base-lr' to set; did you mean solver.base_lr?"});
+  scratch::check_error([&] { set_run_config(config, "lr", "1"); }, ErrorCode::invalid_argument,
+                       {"did you mean solver.base_lr?"});
+  for (const char* far : {"gravity", "x", "", "solver.precision"}) {
+    INFO(far);
+    try {
+      set_run_config(config, far, "1");
+      FAIL("taken");
+    } catch (const Error& error) {
+      CHECK(std::string(error.what()).find("did you mean") == std::string::npos);
+    }
+  }
+  scratch::check_error([&] { set_run_config(config, "model.set", "{}"); }, ErrorCode::invalid_argument,
+                       {"model.set: one convention at a time", "model.set.short_side=800"});
+}
+
+TEST_CASE("training configuration: thresholds that contradict each other name both keys") {
+  for (const std::string& name : preset_names()) CHECK_NOTHROW(check_together(preset(name)));
+  const auto contradict = [](const std::string& key, const std::string& value,
+                             std::initializer_list<std::string> parts) {
+    RunConfig config;
+    set_run_config(config, key, value);
+    scratch::check_error([&] { check_together(config); }, ErrorCode::invalid_argument, parts);
+  };
+  contradict("rpn.negative_iou", "0.8", {"rpn.negative_iou is 0.8 and rpn.positive_iou 0.7"});
+  contradict("rpn.positive_iou", "0.2", {"rpn.negative_iou is 0.3 and rpn.positive_iou 0.2"});
+  contradict("roi.background_iou_low", "0.5",
+             {"roi.background_iou_low is 0.5 and roi.background_iou_high 0.5"});
+  RunConfig config;  // a RoI that is both is an object
+  set_run_config(config, "roi.background_iou_high", "0.6");
+  set_run_config(config, "rpn.negative_iou", "0.7");
+  CHECK_NOTHROW(check_together(config));
 }
