@@ -49,7 +49,7 @@ TEST_CASE("inspect counts what the arithmetic says") {
   }
   CHECK(json["parameters"] == parameters);
   CHECK(json["weight_bytes"] == parameters * 4);
-  CHECK(json["weight_types"] == nlohmann::json::array({"f32"}));
+  CHECK(json["weight_types"] == Json::array({"f32"}));
   std::int64_t of_layers = 0;
   double flops = 0;
   for (const Json& row : json["layers"]) {

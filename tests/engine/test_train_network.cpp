@@ -32,7 +32,7 @@ TEST_CASE("training lowers the loss, and the deployed model detects", "[training
   INFO(mean(losses, 0, 8) << " -> " << mean(losses, 52, 8));
   CHECK(mean(losses, 52, 8) < 0.8 * mean(losses, 0, 8));
   const auto deployed = network.deploy();
-  Detector detector(deployed, DetectorOptions{"cpu", Precision::fp32, 2});
+  Detector detector(deployed, DetectorOptions{"cpu", Precision::fp32, 2, {}});
   const Picture picture(0);
   const DetectResult result = detector.detect({picture.bgr.data(), picture.width, picture.height});
   CHECK(result.proposal_count > 0);

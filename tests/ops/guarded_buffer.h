@@ -197,7 +197,8 @@ class GuardedBuffer {
   std::size_t bytes_, zone_ = zone;
   bool on_gpu_;
   std::unique_ptr<unsigned char[]> storage_;
-  unsigned char *device_ = nullptr, *data_ = nullptr;
+  [[maybe_unused]] unsigned char* device_ = nullptr;  // on a GPU
+  unsigned char* data_ = nullptr;
 };
 
 }  // namespace frcnn::test

@@ -83,11 +83,11 @@ void check_step(const std::string& what, const ModelConfig& model, const TrainCo
 
 TEST_CASE("a training step on CUDA has the CPU's losses and moves weights as the CPU does", "[training]") {
   for (const Precision precision : {Precision::fp32, Precision::tf32x3})
-    check_step("small", model_of(simt::kRaceCheck ? 32 : 64), quick(), precision);
+    check_step("small", model_of(simt::kRaceCheck ? 48 : 64), quick(), precision);
 }
 
 TEST_CASE("so does a step of the paper's losses and anchors, RoI align, LRN across channels and frozen layers", "[training]") {
-  ModelConfig model = model_of(simt::kRaceCheck ? 32 : 64);
+  ModelConfig model = model_of(simt::kRaceCheck ? 48 : 64);
   model.anchor_rule = AnchorRule::paper;
   model.roi_op = RoiOp::align;
   model.roi_sampling_ratio = 2;
