@@ -50,15 +50,14 @@ FRCNN_HD inline Bgr bgr_at(const std::uint8_t* row, const std::uint8_t* chroma, 
   }
 }
 
-// How the images of a Preprocess lie in its input.
-struct Frames {
-  std::int64_t count, height, width;
-  std::int64_t row_bytes, image_bytes;  // from one row, and from one image, to the next
-};
-
-inline Frames frames_of(const Preprocess& op, const Shape& image) {
-  if (image.rank == 4) return {image[0], image[1], image[2], image[2] * 3, image[1] * image[2] * 3};
-  return {image[0], op.height, op.width, image[2], image[1] * image[2]};
+// Pixel x of row y of an image whose pixels are found at `base` + what its record says.
+template <PixelFormat format>
+FRCNN_HD inline Bgr bgr_of(const SourceImage& image, std::uint64_t base, std::int64_t y, std::int64_t x) {
+  const auto at = [&](std::uint64_t plane, std::int64_t row, std::int64_t step) {
+    return reinterpret_cast<const std::uint8_t*>(base + plane + static_cast<std::uint64_t>(row * step));
+  };
+  return bgr_at<format>(at(image.data, y, image.row_bytes), at(image.chroma, y / 2, image.chroma_row_bytes),
+                        x);
 }
 
 }  // namespace frcnn

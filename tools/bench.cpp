@@ -49,7 +49,9 @@ constexpr const char* bench_help =
     "are not counted. Quantiles are nearest ranks. The time of loading begins with opening the file and ends "
     "when\n"
     "the detector is ready: configuration read, weights checked and packed.\n"
-    "Layers are timed in runs of their own, waiting for the device after each; a share is of their sum.";
+    "Layers are timed in runs of their own, waiting for the device after each; a share is of their sum.\n"
+    "With --batch N one image is N images detected by one call, in all that counts or times images; only the\n"
+    "images per second, and what was found in the first image, are of single ones.";
 
 struct Size {
   int height = 0, width = 0;
@@ -154,11 +156,6 @@ struct Prepared {
 };
 
 Prepared prepare(const BenchOptions& options) {
-  if (options.batch != 1)
-    throw Error(ErrorCode::unsupported,
-                fmt::format("--batch {}: this version detects in one image at a time; for throughput see "
-                            "--concurrency",
-                            options.batch));
   Prepared p;
   std::shared_ptr<const Model> model;  // of --arch: made before the clock starts
   if (options.architecture.empty()) {
@@ -172,6 +169,7 @@ Prepared prepare(const BenchOptions& options) {
                                   : parse_size(options.input);
   BenchRequest& r = p.request;
   r.detector = detector_options(options.device);
+  r.detector.max_batch = options.batch;
   if (r.detector.threads == 0) r.detector.threads = std::max(1, usable_cores() / options.sessions);
   if (options.sizes == "random") {
     const int side = std::max(p.input.height, p.input.width);
@@ -199,8 +197,8 @@ double mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
-double images_per_second(const BenchResult& result) {
-  return 1000.0 * static_cast<double>(result.samples_ms.size()) / result.wall_ms;
+double images_per_second(int batch, const BenchResult& result) {
+  return 1000.0 * batch * static_cast<double>(result.samples_ms.size()) / result.wall_ms;
 }
 
 double total_ms(const std::vector<BenchLayer>& layers) {
@@ -235,17 +233,20 @@ void print_human(const BenchOptions& options, const Prepared& p, const BenchResu
              options.sizes == "random" ? "within " : "", p.input.height, p.input.width, name_of(r.precision),
              r.device, p.request.detector.threads, p.request.detector.threads == 1 ? "" : "s");
   if (options.sessions > 1) fmt::print(", {} sessions", options.sessions);
+  if (options.batch > 1) fmt::print(", batches of {}", options.batch);
   fmt::print("\n{}, {} cores, {}, oneDNN {} with {}\n\n", processor_name(), usable_cores(),
              memory_text("MemTotal"), dnnl_library(), dnnl_isa());
   if (options.architecture.empty()) fmt::print("load         {:.1f} ms\n", r.load_ms);
-  fmt::print("first image  {:.1f} ms ({} proposals, {} detections)\n", r.first_image_ms, r.proposals, r.detections);
+  const char* const one = options.batch > 1 ? "batch" : "image";
+  fmt::print("first {}  {:.1f} ms ({} proposals, {} detections{})\n", one, r.first_image_ms, r.proposals,
+             r.detections, options.batch > 1 ? " in its first image" : "");
   fmt::print(
-      "image        median {:.2f} ms, p90 {:.2f}, p99 {:.2f}, least {:.2f}, most {:.2f}; {:.2f} images/s\n",
-      quantile(r.samples_ms, 0.5), quantile(r.samples_ms, 0.9), quantile(r.samples_ms, 0.99),
+      "{}        median {:.2f} ms, p90 {:.2f}, p99 {:.2f}, least {:.2f}, most {:.2f}; {:.2f} images/s\n",
+      one, quantile(r.samples_ms, 0.5), quantile(r.samples_ms, 0.9), quantile(r.samples_ms, 0.99),
       *std::min_element(r.samples_ms.begin(), r.samples_ms.end()),
-      *std::max_element(r.samples_ms.begin(), r.samples_ms.end()), images_per_second(r));
-  fmt::print("             {} image{} after {} for warm-up{}\n", r.samples_ms.size(),
-             r.samples_ms.size() == 1 ? "" : "s", options.warmup,
+      *std::max_element(r.samples_ms.begin(), r.samples_ms.end()), images_per_second(options.batch, r));
+  fmt::print("             {} {}{} after {} for warm-up{}\n", r.samples_ms.size(), one,
+             r.samples_ms.size() == 1 ? "" : options.batch > 1 ? "es" : "s", options.warmup,
              options.sessions > 1 ? " of each session" : "");
   fmt::print(
       "memory       arena {:.1f} MiB used of {:.1f} reserved, packed weights {:.1f} MiB, peak of the process "
@@ -258,8 +259,8 @@ void print_human(const BenchOptions& options, const Prepared& p, const BenchResu
       runs.replays += s.runs.replays;
       runs.recordings += s.runs.recordings;
     }
-    fmt::print("graphs       {} captured, {} images by replaying one, {} kernel by kernel\n", runs.recordings,
-               runs.replays, runs.eager);
+    fmt::print("graphs       {} captured, {} {} by replaying one, {} kernel by kernel\n", runs.recordings,
+               runs.replays, options.batch > 1 ? "batches" : "images", runs.eager);
   }
   if (!r.layers.empty()) print_layers(r.layers);
 }
@@ -325,7 +326,7 @@ std::string to_json(const BenchOptions& options, const Prepared& p, const BenchR
             {"p90_ms", quantile(r.samples_ms, 0.9)},
             {"p99_ms", quantile(r.samples_ms, 0.99)},
             {"mean_ms", mean(r.samples_ms)},
-            {"images_per_s", images_per_second(r)},
+            {"images_per_s", images_per_second(options.batch, r)},
             {"samples_ms", r.samples_ms},
             {"proposals", r.proposals},
             {"detections", r.detections},
@@ -363,7 +364,7 @@ void add_measurement_options(CLI::App& command, BenchOptions& o) {
         ->capture_default_str()
         ->group(group);
   };
-  count("--batch", o.batch, 1, "Images detected at once; batches do not exist yet: 1");
+  count("--batch", o.batch, 1, "Images detected at once; what is timed is a batch");
   CLI::Option* const iterations = count("--iters", o.iterations, 1, "Images that are timed, of each session");
   count("--warmup", o.warmup, 0, "Images before them");
   CLI::Option* const sessions =

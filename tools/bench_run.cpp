@@ -33,7 +33,7 @@ std::size_t peak_resident_bytes() {
   return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
 }
 
-// One session and the images that it sees.
+// One session and the batches of images that it sees.
 class Lane {
  public:
   Lane(const BenchRequest& request, std::size_t first, std::shared_ptr<const Model> model)
@@ -41,31 +41,34 @@ class Lane {
         next_(first),
         detector_(std::move(model), open_device(request.detector, first > 0), request.detector) {}
 
-  // The time of one image and what was found in it.
-  double image(DetectResult* result = nullptr, bool by_node = false) {
-    const auto [height, width] = request_.sizes[next_++ % request_.sizes.size()];
+  // The time of one batch and what was found in its first image.
+  double batch(DetectResult* result = nullptr, bool by_node = false) {
     const Image& picture = request_.picture;
-    const ImageView view{picture.bgr.data(), width, height, std::ptrdiff_t{3} * picture.width};
+    std::vector<ImageView> views(static_cast<std::size_t>(request_.detector.max_batch));
+    for (ImageView& view : views) {
+      const auto [height, width] = request_.sizes[next_++ % request_.sizes.size()];
+      view = {picture.bgr.data(), width, height, std::ptrdiff_t{3} * picture.width};
+    }
     DetectRequest wanted;
     wanted.want_times = by_node;
     const Clock::time_point start = Clock::now();
-    DetectResult found = detector_.detect(view, wanted);
+    std::vector<DetectResult> found = detector_.detect(views, wanted);
     const double ms = ms_since(start);
     arena_bytes_ = std::max(arena_bytes_, detector_.session().latest()->plan().arena_bytes);
-    if (result) *result = std::move(found);
+    if (result) *result = std::move(found.front());
     return ms;
   }
 
-  std::vector<double> images(int count) {
+  std::vector<double> batches(int count) {
     std::vector<double> ms;
     ms.reserve(static_cast<std::size_t>(count));
-    for (int i = 0; i < count; ++i) ms.push_back(image());
+    for (int i = 0; i < count; ++i) ms.push_back(batch());
     return ms;
   }
 
-  std::vector<double> images_while(const std::function<bool(const std::vector<double>&)>& more) {
+  std::vector<double> batches_while(const std::function<bool(const std::vector<double>&)>& more) {
     std::vector<double> ms;
-    while (more(ms)) ms.push_back(image());
+    while (more(ms)) ms.push_back(batch());
     return ms;
   }
 
@@ -92,7 +95,7 @@ void run_together(const BenchRequest& request, std::vector<std::unique_ptr<Lane>
     Clock::time_point begin, end;
     std::exception_ptr own;
     try {
-      lane.images(request.warmup);
+      lane.batches(request.warmup);
     } catch (...) {
       own = std::current_exception();
     }
@@ -100,7 +103,7 @@ void run_together(const BenchRequest& request, std::vector<std::unique_ptr<Lane>
     begin = Clock::now();
     try {
       if (!own && !incomplete)
-        ms = request.more ? lane.images_while(request.more) : lane.images(request.iterations);
+        ms = request.more ? lane.batches_while(request.more) : lane.batches(request.iterations);
     } catch (...) {
       own = std::current_exception();
     }
@@ -112,7 +115,7 @@ void run_together(const BenchRequest& request, std::vector<std::unique_ptr<Lane>
     if (own && !failure) failure = own;
   };
   if (lanes.size() == 1) {
-    work(*lanes.front());  // here, with the thread pool that the first image made
+    work(*lanes.front());  // here, with the thread pool that the first batch made
   } else {
     std::vector<std::thread> threads;
     threads.reserve(lanes.size());
@@ -122,8 +125,8 @@ void run_together(const BenchRequest& request, std::vector<std::unique_ptr<Lane>
       incomplete = true;
       const std::lock_guard lock(mutex);
       failure = std::make_exception_ptr(
-          Error(ErrorCode::out_of_memory, fmt::format("thread {} of {} cannot be started: {}", threads.size() + 1,
-                                                      lanes.size(), error.what())));
+          Error(ErrorCode::out_of_memory, fmt::format("thread {} of {} cannot be started: {}",
+                                                      threads.size() + 1, lanes.size(), error.what())));
       // Those that run wait for all to begin.
       for (std::size_t i = threads.size(); i < lanes.size(); ++i) start.arrive_and_drop();
     }
@@ -139,7 +142,7 @@ std::vector<BenchLayer> time_layers(const BenchRequest& request, Lane& lane) {
   std::vector<std::vector<double>> ms;
   for (int i = 0; i < request.iterations; ++i) {
     DetectResult found;
-    lane.image(&found, true);
+    lane.batch(&found, true);
     ms.resize(found.times.size());
     for (std::size_t n = 0; n < ms.size(); ++n) ms[n].push_back(found.times[n].ms);
   }
@@ -177,7 +180,7 @@ BenchResult run_bench(const BenchRequest& request) {
   lanes.push_back(std::make_unique<Lane>(request, 0, model));
   result.load_ms = ms_since(start);
   DetectResult first;
-  result.first_image_ms = lanes[0]->image(&first);
+  result.first_image_ms = lanes[0]->batch(&first);
   result.proposals = first.proposal_count;
   result.detections = static_cast<std::int64_t>(first.detections.size());
   // Sessions begin at different sizes, as requests would.

@@ -16,14 +16,14 @@ namespace frcnn {
 
 struct BenchRequest {
   std::function<std::shared_ptr<const Model>()> load;  // timed, with the making of the first detector
-  DetectorOptions detector;
-  Image picture;  // every input is its upper left part
+  DetectorOptions detector;  // each of max_batch's images is timed together with the others of its batch
+  Image picture;             // every input is its upper left part
   std::vector<std::pair<int, int>>
       sizes;                        // height, width of the inputs, taken in turn; at most the picture's
-  int warmup = 3, iterations = 20;  // images of each session
+  int warmup = 3, iterations = 20;  // batches of each session
   int sessions = 1;                 // each in its own thread, sharing the model
   bool per_layer = false;           // one more run of all iterations, timed node by node
-  // In place of `iterations`, in a single session: asked before each image, given all times so far.
+  // In place of `iterations`, in a single session: asked before each batch, given all times so far.
   std::function<bool(const std::vector<double>& ms)> more;
 };
 
@@ -37,7 +37,7 @@ struct BenchResult {
   std::string device;
   Precision precision = Precision::fp32;
   double load_ms = 0, first_image_ms = 0;
-  std::vector<double> samples_ms;  // of every image of every session, without decoding a file
+  std::vector<double> samples_ms;  // of every batch of every session, without decoding a file
   double wall_ms =
       0;  // from the first session's first sample to the last one's last; the sum where `more` decides
   std::vector<BenchLayer> layers;              // per_layer

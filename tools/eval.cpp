@@ -15,6 +15,7 @@
 
 #include "commands.h"
 #include "dataset_options.h"
+#include "detect_each.h"
 #include "detector/detector.h"
 #include "device_options.h"
 #include "frcnn/error.h"
@@ -32,6 +33,7 @@ namespace {
 struct EvalOptions {
   std::string model, data, set, metric = "voc07";
   std::string json, detections, from_detections;
+  int batch = 1;
   DeviceOptions device;
 };
 
@@ -50,7 +52,12 @@ constexpr const char* eval_help =
     "what published numbers are. Proposal recall is the mean over IoU 0.50, 0.55 ... 0.95.\n"
     "With --from-detections no image is read; a MODEL given as well only says which classes to score, and "
     "the\n"
-    "options for where it computes have nothing to act on.";
+    "options for where it computes have nothing to act on. With --batch the scores are those of what a "
+    "program "
+    "finds\n"
+    "that detects in so many images at once, of the sizes that follow one another in the set: smaller ones "
+    "are "
+    "padded.";
 
 using Boxes = std::vector<std::array<float, 4>>;
 
@@ -81,24 +88,35 @@ void report_remarks(const VocDataset& dataset) {
 
 Found detect_all(const EvalOptions& options, const std::shared_ptr<const Model>& model,
                  const VocDataset& dataset) {
-  const DetectorOptions on = detector_options(options.device);
+  DetectorOptions on = detector_options(options.device);
+  const std::size_t all = dataset.images.size();
+  on.max_batch = static_cast<int>(std::clamp<std::size_t>(all, 1, static_cast<std::size_t>(options.batch)));
   Detector detector(model, open_device(on), on);
   Found found;
   found.device = detector.device().name();
   found.proposals.emplace();
   DetectRequest request;
   request.want_proposals = true;
-  Progress progress(dataset.images.size());
-  for (std::size_t i = 0; i < dataset.images.size(); ++i) {
-    const std::string path = voc_image_path(dataset.directory, dataset.images[i].id);
-    progress.show(i, path);
-    const Image image = read_image(path);
-    const DetectResult result = detector.detect({image.bgr.data(), image.width, image.height}, request);
-    found.images.push_back(
-        labelled(path, result, model->config.classes, -std::numeric_limits<float>::infinity()));
-    Boxes boxes;
-    for (const Proposal& proposal : result.proposals) boxes.push_back(proposal.box);
-    found.proposals->push_back(std::move(boxes));
+  Progress progress(all);
+  for (std::size_t first = 0; first < all;) {
+    std::vector<std::string> paths;
+    std::vector<Image> images;
+    for (; first < all && images.size() < static_cast<std::size_t>(on.max_batch); ++first) {
+      paths.push_back(voc_image_path(dataset.directory, dataset.images[first].id));
+      progress.show(first, paths.back());
+      images.push_back(read_image(paths.back()));
+    }
+    const std::vector<Attempt> attempts = detect_each(detector, images, request);
+    for (std::size_t i = 0; i < attempts.size(); ++i) {
+      if (attempts[i].error)
+        throw Error(attempts[i].error->code(), named_after(paths[i], attempts[i].error->what()));
+      const DetectResult& result = *attempts[i].result;
+      found.images.push_back(
+          labelled(paths[i], result, model->config.classes, -std::numeric_limits<float>::infinity()));
+      Boxes boxes;
+      for (const Proposal& proposal : result.proposals) boxes.push_back(proposal.box);
+      found.proposals->push_back(std::move(boxes));
+    }
   }
   progress.clear();
   if (!options.detections.empty()) {
@@ -300,6 +318,11 @@ void add_eval(CLI::App& app, Action& action) {
       ->excludes(out)
       ->group(group);
   add_device_options(*command, options->device);
+  command->add_option("--batch", options->batch, "Images detected at once, in the order of the set")
+      ->check(CLI::Range(1, 1024).description(""))
+      ->type_name("N")
+      ->capture_default_str()
+      ->group("Where it computes");
   command->footer(eval_help);
   command->callback([&action, options] {
     if (options->model.empty() && options->from_detections.empty()) {

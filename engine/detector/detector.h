@@ -8,22 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "detector/image_view.h"
+#include "detector/map_sizes.h"
 #include "detector/model.h"
+#include "detector/pixel_room.h"
 #include "runtime/session.h"
 
 namespace frcnn {
-
-// An 8-bit picture in the caller's memory. bgr and rgb are interleaved; nv12 is what video decoders deliver, BT.601
-// limited range (docs/numerics.md states the conversion): `data` is the luma plane, `chroma` the plane of U, V pairs, one
-// for 2x2 pixels, ceil(height/2) rows of ceil(width/2) pairs. Rows may be any distance apart, backwards too.
-struct ImageView {
-  const std::uint8_t* data = nullptr;          // the top left pixel
-  int width = 0, height = 0;
-  std::ptrdiff_t row_bytes = 0;                // from a row to the one below it; 0: packed
-  PixelFormat format = PixelFormat::bgr;
-  const std::uint8_t* chroma = nullptr;        // nv12; null: where the luma's rows end, data + height * row_bytes
-  std::ptrdiff_t chroma_row_bytes = 0;         // nv12; 0: as row_bytes, or packed if that is 0
-};
 
 struct Detection {
   int class_id = 0;                            // 1..C-1; 0 is the background and never appears
@@ -46,7 +37,8 @@ struct DetectRequest {
   bool want_proposals = false;
   bool want_times = false;
   bool want_tensors = false;                   // every named value, NCHW f32
-  const std::vector<Proposal>* proposals = nullptr;   // in place of the RPN's, original pixels
+  // In place of the RPN's, original pixels: as many lists as there are images, one behind the other.
+  const std::vector<Proposal>* proposals = nullptr;
 };
 
 struct DetectResult {
@@ -55,8 +47,8 @@ struct DetectResult {
   std::int64_t proposal_count = 0;
   std::vector<Detection> detections;           // by class ascending, score descending
   std::vector<Proposal> proposals;             // want_proposals
-  std::vector<NodeTime> times;                 // want_times
-  std::vector<NamedTensor> tensors;            // want_tensors, in network order
+  std::vector<NodeTime> times;                 // want_times; of the whole batch, with its first image
+  std::vector<NamedTensor> tensors;            // want_tensors, in network order; maps with the batch's padding
 };
 
 struct DetectorOptions {
@@ -65,21 +57,34 @@ struct DetectorOptions {
   int threads = 0;                             // CPU; <= 0: all
   GpuOptions gpu;                              // not on the CPU
   std::size_t cached_plans = 16;
-  std::int64_t max_image_pixels = 256LL << 20; // of an original image; on a GPU the arena has room for 16 Mi
+  std::int64_t max_image_pixels = 256LL << 20; // of an original image
+  int max_batch = 1;                           // images of one call
 };
 
 // One session. For one thread at a time: a second caller gets Error(invalid_argument) and nothing is disturbed. Make one
 // detector per thread; they share the model's packed weights.
 class Detector {
  public:
-  // Reserves the arena for the largest image that the model's short_side and long_side allow, and for the original
-  // of up to max_image_pixels (on a GPU 16 Mi: for a larger one memory is taken and given back by each detect()).
+  // Reserves the arena for the largest network input that the model's short_side and long_side allow, and with
+  // max_batch > 1 for that many in a square of long_side, as a batch of upright and of wide images needs it. On
+  // a GPU also room for the originals of a batch, of up to 16 Mi pixels together: for more, memory is taken
+  // and given back by each detect(). Throws Error(invalid_argument) for a max_batch below 1.
   Detector(std::shared_ptr<const Model> model, const DetectorOptions& options);
   // On a device made elsewhere; the options' device, precision, threads and gpu do not count.
   Detector(std::shared_ptr<const Model> model, std::shared_ptr<Device> device, const DetectorOptions& options);
 
-  // Throws Error(invalid_argument) for an empty or too large image or rows that overlap, Error(bad_model) for a backbone model, Error(numeric)
-  // naming the first value with a NaN or infinity. After the first image of a size, nothing but the result is allocated.
+  ~Detector();
+
+  // One result for each image, in their order; they may differ in size, format and place. Each is scaled as it
+  // would be alone and lies at the top left of an input as large as the largest, with zeros around it; what
+  // is found in one depends on the others only by what the padding does to its last columns and rows
+  // (docs/numerics.md). Throws Error(invalid_argument), before anything has changed, for more than max_batch
+  // images and for one that is empty, too large, has rows that overlap or is not on the device that it is
+  // said to be on; Error(bad_model) for a backbone model; Error(numeric) naming the first value with a NaN or
+  // infinity. Where there are several images, messages name the one at fault, counted from 0. After the first
+  // batch of a number and size, nothing but the result is allocated.
+  std::vector<DetectResult> detect(std::span<const ImageView> images, const DetectRequest& request = {});
+  // A batch of one.
   DetectResult detect(const ImageView& image, const DetectRequest& request = {});
 
   // The same from a network input: `data` is [1,3,H,W] (mean subtracted, resized), image_size the original's
@@ -94,14 +99,20 @@ class Detector {
   Session& session() { return session_; }
 
  private:
-  struct Input;
-  DetectResult infer(const Input& input, const DetectRequest& request);
-  void read_detections(const Executable& executable, float scale, bool want_proposals, DetectResult& result);
+  struct Batch;
+  std::unique_lock<std::mutex> enter(const DetectRequest& request);
+  void scale(std::span<const ImageView> images);
+  std::vector<DetectResult> infer(const DetectRequest& request);
+  void feed(Executable& executable, const DetectRequest& request) const;
+  void read_detections(const Executable& executable, std::size_t n, bool want_proposals, DetectResult& result);
   std::shared_ptr<const Model> model_;
   std::int64_t max_image_pixels_;
-  std::int64_t arena_image_pixels_;            // larger pictures get an arena of their own
+  std::size_t max_batch_;
+  std::unique_ptr<Batch> batch_;               // the one at hand
   std::vector<float> scratch_;                 // detections on their way to the result
   Session session_;
+  PixelRoom room_;
+  MapSizes map_sizes_;
 };
 
 }  // namespace frcnn

@@ -14,15 +14,9 @@ namespace {
 ValueId input_data(const ModelConfig& config, const GraphRequest& request, Graph& graph) {
   if (request.source == GraphRequest::Source::blob)
     return graph.input("data", {Shape{request.batch, request.height, request.width, 3}, DType::f32});
-  Preprocess op{request.scale, config.pixel_mean, request.format};
-  Shape shape{request.batch, request.height, request.width, 3};
-  if (request.format == PixelFormat::nv12) {
-    op.height = request.height;
-    op.width = request.width;
-    shape = Shape{request.batch, op.height + (op.height + 1) / 2, (op.width + 1) / 2 * 2};
-  }
-  const ValueId image = graph.input("image", {shape, DType::u8});
-  return graph.add1(op, "data", Stage::preprocess, {image}, "data");
+  const ValueId images = graph.input("images", {Shape{request.batch, sizeof(SourceImage)}, DType::u8});
+  return graph.add1(Preprocess{config.pixel_mean, request.height, request.width}, "data", Stage::preprocess,
+                    {images}, "data");
 }
 
 // fc6 or fc7: its ReLU, and the factor that stands for the dropout of training.
@@ -35,8 +29,8 @@ ValueId hidden(const ModelConfig& config, const std::string& layer, ValueId src,
 }
 
 void head(const ModelConfig& config, ValueId features, const std::vector<ValueId>& rois, ValueId im_info,
-          ValueId image_size, Layers& layers, Graph& graph) {
-  ValueId top = layers.pool_rois(features, rois[0]);
+          ValueId image_size, ValueId map_sizes, Layers& layers, Graph& graph) {
+  ValueId top = layers.pool_rois(features, rois[0], map_sizes);
   std::vector<ValueId> rows{rois[0], rois[1], top};
   for (const char* layer : {"fc6", "fc7"}) rows.push_back(top = hidden(config, layer, top, layers, graph));
   const ValueId score = layers.linear("cls_score", top, "cls_score");
@@ -76,6 +70,7 @@ Graph build_graph(const Model& model, const GraphRequest& request) {
   const std::int64_t n = request.batch;
   const ValueId im_info = graph.input("im_info", {Shape{n, 3}});
   const ValueId image_size = graph.input("image_size", {Shape{n, 2}});
+  const ValueId map_sizes = graph.input("map_sizes", {Shape{n, 4}, DType::i32});
   const ValueId features = layers.backbone(data);
   std::vector<ValueId> rois;
   if (request.external_rois > 0)
@@ -84,8 +79,8 @@ Graph build_graph(const Model& model, const GraphRequest& request) {
             graph.input("rois_count", {Shape{n}, DType::i32})};
   else
     rois = layers.proposals(layers.rpn(features), im_info,
-                            {config.pre_nms_top_n, config.post_nms_top_n, config.rpn_nms});
-  head(config, features, rois, im_info, image_size, layers, graph);
+                            {config.pre_nms_top_n, config.post_nms_top_n, config.rpn_nms}, map_sizes);
+  head(config, features, rois, im_info, image_size, map_sizes, layers, graph);
   for (ValueId id : rois) graph.keep(id);
   return graph;
 }

@@ -43,13 +43,16 @@ Layers::Rpn Layers::rpn(ValueId features) {
           conv("rpn_bbox_pred", "rpn_bbox_pred", Stage::rpn, hidden, {}, false), base_anchors(config_)};
 }
 
-std::vector<ValueId> Layers::proposals(const Rpn& rpn, ValueId im_info, const ProposalLimits& limits) {
+std::vector<ValueId> Layers::proposals(const Rpn& rpn, ValueId im_info, const ProposalLimits& limits,
+                                       std::optional<ValueId> map_sizes) {
   const ValueId prob = graph_.add1(Softmax{static_cast<int>(rpn.anchors.size())}, "rpn_cls_prob", Stage::rpn,
                                    {rpn.score}, "rpn_cls_prob_reshape");
-  const auto decoded = graph_.add(DecodeProposals{rpn.anchors, static_cast<float>(config_.feat_stride),
-                                                  static_cast<float>(config_.rpn_min_size)},
-                                  "proposal", Stage::proposals, {prob, rpn.deltas, im_info},
-                                  {"boxes@decoded", "scores@decoded", "rpn_nonfinite"});
+  std::vector<ValueId> in{prob, rpn.deltas, im_info};
+  if (map_sizes) in.push_back(*map_sizes);
+  const auto decoded =
+      graph_.add(DecodeProposals{rpn.anchors, static_cast<float>(config_.feat_stride),
+                                 static_cast<float>(config_.rpn_min_size)},
+                 "proposal", Stage::proposals, in, {"boxes@decoded", "scores@decoded", "rpn_nonfinite"});
   graph_.keep(decoded[2]);
   const auto top = graph_.add(TopK{limits.pre_nms_top_n}, "proposal_top_k", Stage::proposals,
                               {decoded[0], decoded[1]}, {"boxes@top", "scores@top", "count@top"});
@@ -60,17 +63,19 @@ std::vector<ValueId> Layers::proposals(const Rpn& rpn, ValueId im_info, const Pr
                     Stage::proposals, top, {"rois", "roi_scores", "rois_count"});
 }
 
-ValueId Layers::pool_rois(ValueId features, ValueId rois) {
+ValueId Layers::pool_rois(ValueId features, ValueId rois, std::optional<ValueId> map_sizes) {
   const std::string& name = config_.names.roi_pool;
+  std::vector<ValueId> in{features, rois};
+  if (map_sizes) in.push_back(*map_sizes);
   if (config_.roi_op == RoiOp::align)
     return graph_.add1(RoiAlign{config_.pooled_h, config_.pooled_w, static_cast<float>(config_.spatial_scale),
                                 config_.roi_sampling_ratio, config_.roi_aligned},
-                       name, Stage::head, {features, rois}, name);
+                       name, Stage::head, in, name);
   std::vector<std::string> tops{name};
   if (backbone_trained_) tops.push_back(name + "@argmax");
   return graph_.add(RoiPool{config_.pooled_h, config_.pooled_w, static_cast<float>(config_.spatial_scale),
                             backbone_trained_},
-                    name, Stage::head, {features, rois}, tops)[0];
+                    name, Stage::head, in, tops)[0];
 }
 
 ValueId Layers::weight(const std::string& layer, const char* which, int rank) {

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,10 +40,12 @@ class Layers {
     std::int64_t pre_nms_top_n, post_nms_top_n;  // <= 0: all
     double nms;
   };
-  // rois, their scores and how many there are.
-  std::vector<ValueId> proposals(const Rpn& rpn, ValueId im_info, const ProposalLimits& limits);
+  // rois, their scores and how many there are. `map_sizes` (graph/ops.h) where maps have padding.
+  std::vector<ValueId> proposals(const Rpn& rpn, ValueId im_info, const ProposalLimits& limits,
+                                 std::optional<ValueId> map_sizes = {});
 
-  ValueId pool_rois(ValueId features, ValueId rois);  // [R,pooled_h,pooled_w,C]
+  ValueId pool_rois(ValueId features, ValueId rois,
+                    std::optional<ValueId> map_sizes = {});  // [R,pooled_h,pooled_w,C]
   // What a layer makes, before any ReLU; relu() gives `top` its published name.
   ValueId conv(const std::string& layer, const std::string& top, Stage stage, ValueId src, const Conv2d& op,
                bool relu);

@@ -31,17 +31,31 @@ enum class Suppress { above, at_or_above };  // a box falls when its IoU is > or
 // 2x2 pixels, BT.601 limited range (docs/numerics.md states the formula).
 enum class PixelFormat : std::uint8_t { bgr, rgb, nv12 };
 
-// Image to network input (SPEC: 8-bit BGR, subtract the mean in double, then resize as cv2.resize does on
-// float32). in: image u8, either [N,H,W,3], packed bgr or rgb, with height and width left at 0; or frames
-// whose rows are `pitch`
-//     bytes apart, [N,rows,pitch], with their height and width in pixels: bgr and rgb have H rows of at least
-//     3W bytes, nv12 H rows of at least W bytes and then ceil(H/2) rows of ceil(W/2) pairs. What lies behind
-//     a row is not looked at.
-// out: data f32 [N, round_half_even(H*scale), round_half_even(W*scale), 3] in the order B, G, R.
-struct Preprocess {
-  double scale = 1.0;
-  std::array<double, 3> mean_bgr{};
+// Where the pixels of one image lie and what becomes of them: a record of a Preprocess's first input, written
+// by the host before each run. bgr and rgb have rows of 3 `width` bytes; nv12 has rows of `width` bytes of
+// luma, and behind `chroma` ceil(height/2) rows of ceil(width/2) pairs. Rows are any distance apart,
+// backwards too; what lies between them is not looked at.
+struct SourceImage {
+  // Of the top left pixel and pair: addresses in the memory of the device, or, where the node has its pixels
+  // as a second input, bytes from that input's start.
+  std::uint64_t data = 0, chroma = 0;
+  std::int64_t row_bytes = 0, chroma_row_bytes = 0;  // from a row to the one below it
+  double inverse_scale = 1.0;                        // original pixels per network pixel
+  std::int32_t height = 0, width = 0;                // of the original
+  std::int32_t out_height = 0, out_width = 0;        // of what it becomes, without padding
   PixelFormat format = PixelFormat::bgr;
+  std::uint8_t unused[7] = {};
+  bool operator==(const SourceImage&) const = default;
+};
+static_assert(sizeof(SourceImage) == 64);
+
+// Images to network input (SPEC: 8-bit BGR, subtract the mean in double, then resize as cv2.resize does on
+// float32), each at the top left of a blob that is zero where an image ends. in: images u8 [N,64], one
+// SourceImage each; and optionally pixels u8, any shape, that they point into. What they say is data, so that
+// one plan serves originals of every size and format that fit the blob.
+// out: data f32 [N,height,width,3] in the order B, G, R.
+struct Preprocess {
+  std::array<double, 3> mean_bgr{};
   std::int64_t height = 0, width = 0;
 };
 
@@ -93,8 +107,14 @@ struct Softmax {
   int groups = 1;
 };
 
+// In a batch of images of different sizes maps are as large as the largest needs them. An optional last input
+// of the ops that look beyond single cells of a map, map_sizes i32 [N,4], says how much of them is an image's
+// own, as large as its maps would be if it were alone: rows and columns of the features' map, then of the
+// RPN's. What lies behind is padding. Without that input all is everybody's own.
+
 // Anchors, decoding, clipping and the minimum-size filter of the proposal layer, for every (h, w, a), a
-// fastest. in: prob [N,H,W,2A], deltas [N,H,W,4A], im_info [N,3] = height, width, scale. out: boxes [N,HWA,4]
+// fastest. in: prob [N,H,W,2A], deltas [N,H,W,4A], im_info [N,3] = height, width, scale, and optionally
+// map_sizes: anchors of cells in the padding are filtered out. out: boxes [N,HWA,4]
 // in pixels of the resized image, scores [N,HWA] (minus infinity where filtered out),
 //      nonfinite i32 [1]: 0, or 1 when a score or delta is NaN or infinite.
 struct DecodeProposals {
@@ -121,7 +141,8 @@ struct Nms {
 };
 
 // Caffe's RoI max pooling (coordinates rounded half away from zero, bins by IEEE division, empty bins give
-// 0). in: features [N,H,W,C], rois [R,5].  out: [R,pooled_h,pooled_w,C].
+// 0). in: features [N,H,W,C], rois [R,5], and without save_argmax optionally map_sizes: bins are clipped to the
+// image's own cells.  out: [R,pooled_h,pooled_w,C].
 struct RoiPool {
   int pooled_h = 7;
   int pooled_w = 7;
@@ -131,7 +152,7 @@ struct RoiPool {
 };
 
 // Mean of bilinear samples. sampling_ratio 0 takes ceil(roi size / pooled size) samples per bin and
-// direction. aligned shifts by half a cell and lets boxes shrink below one cell.
+// direction. aligned shifts by half a cell and lets boxes shrink below one cell. in and out: as of RoiPool.
 struct RoiAlign {
   int pooled_h = 7;
   int pooled_w = 7;

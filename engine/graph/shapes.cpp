@@ -44,36 +44,13 @@ struct Rule {
     if (in[i].shape[0] != outputs) fail("bias has {} values, the weight {} outputs", in[i].shape[0], outputs);
   }
 
-  // Number, height and width of the images that a Preprocess reads.
-  std::array<std::int64_t, 3> frames(const Preprocess& op) const {
-    const bool nv12 = op.format == PixelFormat::nv12;
-    if (op.height == 0 && op.width == 0 && !nv12) {
-      check(0, "image", 4, DType::u8);
-      columns(0, "image", 3);
-      return {in[0].shape[0], in[0].shape[1], in[0].shape[2]};
-    }
-    check(0, "image", 3, DType::u8);
-    const Shape& s = in[0].shape;
-    if (op.height < 1 || op.width < 1) fail("a frame of {}x{} pixels has nothing in it", op.width, op.height);
-    const std::int64_t rows = nv12 ? op.height + (op.height + 1) / 2 : op.height;
-    const std::int64_t bytes = nv12 ? (op.width + 1) / 2 * 2 : op.width * 3;
-    if (s[1] != rows) fail("a frame of {} lines has {} rows, the image {}", op.height, rows, s[1]);
-    if (s[2] < bytes)
-      fail("a row of {} pixels takes {} bytes, the image's pitch is {}", op.width, bytes, s[2]);
-    return {s[0], op.height, op.width};
-  }
-
   std::vector<TensorSpec> operator()(const Preprocess& op) const {
-    arity(1);
-    const auto [n, height, width] = frames(op);
-    if (!(op.scale > 0) || !std::isfinite(op.scale)) fail("scale must be positive, not {}", op.scale);
-    auto scaled = [&](std::int64_t side) {
-      return std::max<std::int64_t>(0, std::llrint(static_cast<double>(side) * op.scale));
-    };
-    const Shape out{n, scaled(height), scaled(width), 3};
-    if (out[1] < 1 || out[2] < 1)
-      fail("an image of {}x{} pixels has no pixel left at scale {}", width, height, op.scale);
-    return {{out}};
+    if (in.size() != 1 && in.size() != 2) fail("takes 1 or 2 inputs, got {}", in.size());
+    check(0, "images", 2, DType::u8);
+    columns(0, "images", sizeof(SourceImage));
+    if (in.size() == 2 && in[1].dtype != DType::u8) fail("pixels must be u8, not {}", name_of(in[1].dtype));
+    if (op.height < 1 || op.width < 1) fail("a blob of {}x{} pixels has nothing in it", op.width, op.height);
+    return {{Shape{in[0].shape[0], op.height, op.width, 3}}};
   }
 
   std::vector<TensorSpec> operator()(const Conv2d& op) const {
@@ -139,8 +116,15 @@ struct Rule {
     return same();
   }
 
+  // Input number `i` may be there.
+  void optional_map_sizes(std::size_t i, std::int64_t images) const {
+    if (in.size() != i + 1) return arity(i);
+    shape(i, "map_sizes", {images, 4}, DType::i32);
+  }
+
   std::vector<TensorSpec> operator()(const DecodeProposals& op) const {
-    arity(3);
+    if (in.size() < 3) arity(3);
+    optional_map_sizes(3, in[0].shape[0]);
     check(0, "scores", 4);
     check(1, "deltas", 4);
     check(2, "im_info", 2);
@@ -183,7 +167,8 @@ struct Rule {
   }
 
   std::vector<TensorSpec> rois(int h, int w, float scale) const {
-    arity(2);
+    if (in.size() < 2) arity(2);
+    optional_map_sizes(2, in[0].shape[0]);
     check(0, "features", 4);
     check(1, "rois", 2);
     columns(1, "rois", 5);
@@ -192,7 +177,10 @@ struct Rule {
   }
   std::vector<TensorSpec> operator()(const RoiPool& op) const {
     std::vector<TensorSpec> out = rois(op.pooled_h, op.pooled_w, op.spatial_scale);
-    if (op.save_argmax) out.push_back({out[0].shape, DType::i32});
+    if (op.save_argmax) {
+      arity(2);
+      out.push_back({out[0].shape, DType::i32});
+    }
     return out;
   }
   std::vector<TensorSpec> operator()(const RoiAlign& op) const {

@@ -209,7 +209,15 @@ struct TrainNetwork::Impl {
         boxes[i * 5 + k] = static_cast<float>(image.objects[i].box[k] * scale);
       boxes[i * 5 + 4] = static_cast<float>(image.objects[i].class_id);
     }
-    executable.set("image", image.bgr.data(), image.bgr.size());
+    SourceImage source;
+    source.row_bytes = std::int64_t{image.width} * 3;
+    source.inverse_scale = 1.0 / scale;
+    source.height = image.height;
+    source.width = image.width;
+    source.out_height = static_cast<std::int32_t>(data.shape[1]);
+    source.out_width = static_cast<std::int32_t>(data.shape[2]);
+    executable.set("images", &source, sizeof source);
+    executable.set("pixels", image.bgr.data(), image.bgr.size());
     executable.set("im_info", im_info, sizeof im_info);
     executable.set("random_key", key, sizeof key);
     executable.set("gt_boxes", boxes.data(), boxes.size() * sizeof(float));

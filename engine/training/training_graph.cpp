@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "frcnn/error.h"
@@ -59,9 +60,13 @@ class Builder {
     if (given()) {
       data = real("data", {1, request_.height, request_.width, 3});
     } else {
-      const ValueId image = graph_.input("image", {Shape{1, request_.height, request_.width, 3}, DType::u8});
-      data = graph_.add1(Preprocess{request_.scale, model_.pixel_mean}, "data", Stage::preprocess, {image},
-                         "data");
+      const ValueId source = graph_.input("images", {Shape{1, sizeof(SourceImage)}, DType::u8});
+      const ValueId pixels = graph_.input("pixels", {Shape{request_.height, request_.width, 3}, DType::u8});
+      const auto scaled = [&](std::int64_t side) {
+        return std::llrint(static_cast<double>(side) * request_.scale);
+      };
+      data = graph_.add1(Preprocess{model_.pixel_mean, scaled(request_.height), scaled(request_.width)}, "data",
+                         Stage::preprocess, {source, pixels}, "data");
     }
     if (input_pad_ == 0 && units.input_scale == 1 && units.input_offset == std::array<double, 3>{})
       return data;

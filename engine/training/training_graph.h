@@ -20,7 +20,7 @@ struct TrainingModel {
 
 struct TrainingGraphRequest {
   enum class Source : std::uint8_t {
-    image,  // input `image` u8 [1,H,W,3] BGR; targets drawn in the graph
+    image,  // inputs `pixels` u8 [H,W,3] and, saying that they lie there, `images`; targets drawn in the graph
     given,  // inputs `data` f32 [1,H,W,3] and every target, for comparisons (below)
   };
   Source source = Source::image;

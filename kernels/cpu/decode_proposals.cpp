@@ -6,6 +6,7 @@
 #include "box_math.h"
 #include "carve.h"
 #include "kernels.h"
+#include "own_map.h"
 #include "parallel.h"
 
 namespace frcnn::cpu {
@@ -15,25 +16,11 @@ struct Sizes {
   std::int64_t batch, height, width, anchors;
 };
 
-// An image of a batch and where its padding begins. The blob of a batch is as large as its largest image, so
-// an image has padding in a direction exactly if another one is larger there; then anchors whose centre lies
-// at or beyond its own edge are dropped. A single image, or a batch of equal sizes, drops none, although its
-// map may overhang the image by a cell.
+// An image's own size, and how many cells of a row of the map are its own; the others are padding.
 struct ImageLimits {
   float height, width, min_side;
-  float drop_y, drop_x;  // centres at or beyond these are in the padding; infinity: no padding
+  std::int64_t own_cells;
 };
-
-ImageLimits limits_of(const float* im_info, std::int64_t batch, std::int64_t image, float min_size) {
-  const float* own = im_info + image * 3;
-  ImageLimits limits{own[0], own[1], ieee::mul(min_size, own[2]), std::numeric_limits<float>::infinity(),
-                     std::numeric_limits<float>::infinity()};
-  for (std::int64_t other = 0; other < batch; ++other) {
-    if (im_info[other * 3] > own[0]) limits.drop_y = own[0];
-    if (im_info[other * 3 + 1] > own[1]) limits.drop_x = own[1];
-  }
-  return limits;
-}
 
 // One row of cells. Returns whether a foreground score or a delta is not finite.
 bool decode_row(const DecodeProposals& op, const ImageLimits& limits, std::int64_t y, std::int64_t width,
@@ -52,10 +39,8 @@ bool decode_row(const DecodeProposals& op, const ImageLimits& limits, std::int64
           is_finite(score) && is_finite(d[0]) && is_finite(d[1]) && is_finite(d[2]) && is_finite(d[3]);
       nonfinite |= !finite;
       const Box box = clip(decode(anchor, d[0], d[1], d[2], d[3]), limits.height, limits.width);
-      const bool padding =
-          0.5f * (anchor.x1 + anchor.x2) >= limits.drop_x || 0.5f * (anchor.y1 + anchor.y2) >= limits.drop_y;
       boxes[x * anchors + a] = box;
-      scores[x * anchors + a] = finite && !padding && is_at_least(box, limits.min_side)
+      scores[x * anchors + a] = finite && x < limits.own_cells && is_at_least(box, limits.min_side)
                                     ? score
                                     : -std::numeric_limits<float>::infinity();
     }
@@ -79,12 +64,18 @@ Prepared prepare(const DecodeProposals& op, const KernelSpec& spec, const Settin
     std::fill_n(chunk_nonfinite, threads, 0);
     const float *probs = args.in[0].as<const float>(), *deltas = args.in[1].as<const float>();
     const float* im_info = args.in[2].as<const float>();
+    const auto* map_sizes = args.in.size() > 3 ? args.in[3].as<const std::int32_t>() : nullptr;
     auto* boxes = args.out[0].as<Box>();
     auto* scores = args.out[1].as<float>();
     const std::int64_t row = s.width * s.anchors;  // anchors in one row of cells
     parallel_for(s.batch * s.height, threads, [&](std::int64_t begin, std::int64_t end, int chunk) {
       for (std::int64_t i = begin; i < end; ++i) {
-        const ImageLimits limits = limits_of(im_info, s.batch, i / s.height, op.min_size);
+        const std::int64_t image = i / s.height;
+        const float* const info = im_info + image * 3;
+        const OwnMap own =
+            own_map(rpn_sizes(map_sizes, image), static_cast<int>(s.height), static_cast<int>(s.width));
+        const ImageLimits limits{info[0], info[1], ieee::mul(op.min_size, info[2]),
+                                 i % s.height < own.rows ? own.columns : 0};
         chunk_nonfinite[chunk] |= decode_row(op, limits, i % s.height, s.width, probs + i * row * 2,
                                              deltas + i * row * 4, boxes + i * row, scores + i * row);
       }

@@ -7,6 +7,7 @@
 #include "cpu/parallel.h"
 #include "cpu/storage.h"
 #include "kernels.h"
+#include "own_map.h"
 #include "roi_cells.h"
 #include "roi_samples.h"
 
@@ -16,7 +17,7 @@ namespace {
 template <class T>
 struct Map {
   const T* data;  // of one image
-  int height, width;
+  int width;
   std::int64_t channels;
   FRCNN_INLINE const T* cell(int y, int x) const {
     return data + (static_cast<std::int64_t>(y) * width + x) * channels;
@@ -45,16 +46,16 @@ FRCNN_MULTIVERSION void add_sample(const Map<Bf16>& map, const AxisSample& y, co
 
 // `sum` has room for one number a channel.
 template <class T>
-void align_bin(const Map<T>& map, const RoiGrid& down, const RoiGrid& across, int ph, int pw, float* sum,
-               T* dst) {
+void align_bin(const Map<T>& map, const OwnMap& own, const RoiGrid& down, const RoiGrid& across, int ph,
+               int pw, float* sum, T* dst) {
   std::fill_n(sum, map.channels, 0.0f);
-  const SampleRange rows = samples_near_map(down, ph, map.height);
-  const SampleRange columns = samples_near_map(across, pw, map.width);
+  const SampleRange rows = samples_near_map(down, ph, own.rows);
+  const SampleRange columns = samples_near_map(across, pw, own.columns);
   for (int iy = rows.begin; iy < rows.end; ++iy) {
-    const AxisSample y = axis_sample(sample_at(down, ph, iy), map.height);
+    const AxisSample y = axis_sample(sample_at(down, ph, iy), own.rows);
     if (!y.inside) continue;
     for (int ix = columns.begin; ix < columns.end; ++ix) {
-      const AxisSample x = axis_sample(sample_at(across, pw, ix), map.width);
+      const AxisSample x = axis_sample(sample_at(across, pw, ix), own.columns);
       if (x.inside) add_sample(map, y, x, sum);
     }
   }
@@ -82,6 +83,7 @@ Prepared prepare(const RoiAlign& op, const KernelSpec& spec, const Settings& set
     prepared.run = [op, features, count, threads](const KernelArgs& args) {
       const std::int64_t channels = features[3], map_size = features.row();
       const std::int64_t out_size = op.pooled_h * op.pooled_w * channels;
+      const auto* map_sizes = args.in.size() > 2 ? args.in[2].as<const std::int32_t>() : nullptr;
       parallel_for(count, threads, [&](std::int64_t begin, std::int64_t end, int chunk) {
         Carver memory(args.workspace);
         for (int i = 0; i < chunk; ++i) memory.take<float>(channels);
@@ -90,19 +92,21 @@ Prepared prepare(const RoiAlign& op, const KernelSpec& spec, const Settings& set
           const float* roi = args.in[1].as<const float>() + r * 5;
           T* dst = args.out[0].as<T>() + r * out_size;
           const std::int64_t image = roi_image(roi[0], features[0]);
-          if (image < 0 || map_size == 0) {
+          const OwnMap own = own_map(image < 0 ? nullptr : feature_sizes(map_sizes, image),
+                                     static_cast<int>(features[1]), static_cast<int>(features[2]));
+          if (image < 0 || map_size == 0 || own.rows == 0 || own.columns == 0) {
             std::fill_n(dst, out_size, T{});
             continue;
           }
-          const Map<T> map{args.in[0].as<const T>() + image * map_size, static_cast<int>(features[1]),
-                           static_cast<int>(features[2]), channels};
+          const Map<T> map{args.in[0].as<const T>() + image * map_size, static_cast<int>(features[2]),
+                           channels};
           const RoiGrid across =
               roi_grid(roi[1], roi[3], op.spatial_scale, op.pooled_w, op.sampling_ratio, op.aligned);
           const RoiGrid down =
               roi_grid(roi[2], roi[4], op.spatial_scale, op.pooled_h, op.sampling_ratio, op.aligned);
           for (int ph = 0; ph < op.pooled_h; ++ph) {
             for (int pw = 0; pw < op.pooled_w; ++pw, dst += channels)
-              align_bin(map, down, across, ph, pw, sum, dst);
+              align_bin(map, own, down, across, ph, pw, sum, dst);
           }
         }
       });

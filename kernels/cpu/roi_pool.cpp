@@ -7,6 +7,7 @@
 #include "cpu/save_argmax.h"
 #include "cpu/storage.h"
 #include "kernels.h"
+#include "own_map.h"
 #include "roi_cells.h"
 
 namespace frcnn::cpu {
@@ -54,6 +55,7 @@ Prepared prepare(const RoiPool& op, const KernelSpec& spec, const Settings& sett
       const std::int64_t batch = features[0], channels = features[3];
       const int height = static_cast<int>(features[1]), width = static_cast<int>(features[2]);
       const std::int64_t out_size = op.pooled_h * op.pooled_w * channels;
+      const auto* map_sizes = args.in.size() > 2 ? args.in[2].as<const std::int32_t>() : nullptr;
       parallel_for(count, threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t r = begin; r < end; ++r) {
           const float* roi = args.in[1].as<const float>() + r * 5;
@@ -64,12 +66,13 @@ Prepared prepare(const RoiPool& op, const KernelSpec& spec, const Settings& sett
             continue;
           }
           const Map<T> map{args.in[0].as<const T>() + image * height * width * channels, width, channels};
+          const OwnMap own = own_map(feature_sizes(map_sizes, image), height, width);
           const RoiBins across = roi_bins(roi[1], roi[3], op.spatial_scale, op.pooled_w);
           const RoiBins down = roi_bins(roi[2], roi[4], op.spatial_scale, op.pooled_h);
           for (int ph = 0; ph < op.pooled_h; ++ph) {
-            const CellRange rows = roi_bin(down, ph, height);
+            const CellRange rows = roi_bin(down, ph, own.rows);
             for (int pw = 0; pw < op.pooled_w; ++pw, dst += channels) {
-              pool_bin(map, rows, roi_bin(across, pw, width), dst);
+              pool_bin(map, rows, roi_bin(across, pw, own.columns), dst);
             }
           }
         }

@@ -5,6 +5,7 @@
 #include "clear_flag.h"
 #include "kernels.h"
 #include "launch.h"
+#include "own_map.h"
 #include "storage.h"
 
 #include <algorithm>
@@ -21,14 +22,14 @@ struct Anchors {
 };
 
 struct Maps {
-  int batch, height, width;
+  int height, width;
   float feat_stride, min_size;
 };
 
 __global__ void __launch_bounds__(128)
-    decode_proposals_kernel(const float* prob, const Box* deltas, const float* im_info, Box* boxes,
-                            float* scores, int* nonfinite, Maps m, __grid_constant__ const Anchors anchors,
-                            std::int64_t n) {
+    decode_proposals_kernel(const float* prob, const Box* deltas, const float* im_info,
+                            const std::int32_t* map_sizes, Box* boxes, float* scores, int* nonfinite, Maps m,
+                            __grid_constant__ const Anchors anchors, std::int64_t n) {
   const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
   for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
     const std::int64_t cell = i / anchors.count;
@@ -36,12 +37,7 @@ __global__ void __launch_bounds__(128)
     const int x = static_cast<int>(cell % m.width), y = static_cast<int>(cell / m.width % m.height);
     const int image = static_cast<int>(cell / m.width / m.height);
     const float* const info = im_info + image * 3;
-    // In a batch an image has padding where another one is larger; anchors centred in it are dropped.
-    bool below = false, right = false;
-    for (int other = 0; other < m.batch; ++other) {
-      below |= im_info[other * 3] > info[0];
-      right |= im_info[other * 3 + 1] > info[1];
-    }
+    const OwnMap own = own_map(rpn_sizes(map_sizes, image), m.height, m.width);
     const float shift_x = ieee::mul(m.feat_stride, static_cast<float>(x));
     const float shift_y = ieee::mul(m.feat_stride, static_cast<float>(y));
     const Box base = anchors.base[in_group];
@@ -53,8 +49,7 @@ __global__ void __launch_bounds__(128)
         is_finite(score) && is_finite(d.x1) && is_finite(d.y1) && is_finite(d.x2) && is_finite(d.y2);
     if (!finite) atomicOr(nonfinite, 1);
     const Box box = clip(decode(anchor, d.x1, d.y1, d.x2, d.y2), info[0], info[1]);
-    const bool padding = (right && ieee::mul(0.5f, ieee::add(anchor.x1, anchor.x2)) >= info[1]) ||
-                         (below && ieee::mul(0.5f, ieee::add(anchor.y1, anchor.y2)) >= info[0]);
+    const bool padding = x >= own.columns || y >= own.rows;
     const bool stays = finite && !padding && is_at_least(box, ieee::mul(m.min_size, info[2]));
     boxes[cell * anchors.all + a] = box;
     scores[cell * anchors.all + a] = stays ? score : ieee::from_bits(0xFF800000u);  // minus infinity
@@ -65,8 +60,7 @@ __global__ void __launch_bounds__(128)
 
 Prepared prepare(const DecodeProposals& op, const KernelSpec& spec, const Settings&) {
   const Shape& s = spec.in[0].shape;
-  const Maps maps{static_cast<int>(s[0]), static_cast<int>(s[1]), static_cast<int>(s[2]), op.feat_stride,
-                  op.min_size};
+  const Maps maps{static_cast<int>(s[1]), static_cast<int>(s[2]), op.feat_stride, op.min_size};
   std::vector<Anchors> groups;
   const auto all = static_cast<int>(op.base_anchors.size());
   for (int first = 0; first < all; first += kGroup) {
@@ -87,7 +81,8 @@ Prepared prepare(const DecodeProposals& op, const KernelSpec& spec, const Settin
     for (const Anchors& group : groups) {
       const std::int64_t n = cells * group.count;
       launch(decode_proposals_kernel, blocks_for(n, 128), dim3(128), 0, stream, args.in[0].as<const float>(),
-             args.in[1].as<const Box>(), args.in[2].as<const float>(), args.out[0].as<Box>(),
+             args.in[1].as<const Box>(), args.in[2].as<const float>(),
+             args.in.size() > 3 ? args.in[3].as<const std::int32_t>() : nullptr, args.out[0].as<Box>(),
              args.out[1].as<float>(), nonfinite, maps, group, n);
     }
   };

@@ -1,7 +1,7 @@
-// Image to network input, bit for bit as SPEC section 1 states it: the sampling position in double, rounded
+// Images to network input, bit for bit as SPEC section 1 states it: the sampling position in double, rounded
 // to float32; mean subtracted in double; columns first, then rows, separate products and sums. One thread
 // makes one output pixel from four source pixels, which it makes 8-bit BGR (kernels/pixels.h) as it reads
-// them; bound by memory.
+// them; one row of blocks an image, whose record its threads read first. Bound by memory.
 #include "box_math.h"
 #include "kernels.h"
 #include "launch.h"
@@ -11,10 +11,8 @@
 namespace frcnn::cuda {
 namespace {
 
-struct Resize {
-  int src_height, src_width, height, width;
-  std::int64_t row_bytes, image_bytes;
-  double inverse;
+struct Blob {
+  int height, width;
   double mean[3];
 };
 
@@ -33,65 +31,68 @@ __device__ float mix(float a, float b, float weight) {
   return ieee::add(ieee::mul(a, ieee::sub(1.0f, weight)), ieee::mul(b, weight));
 }
 
-template <class T, PixelFormat format>
+__device__ Bgr pixel(const SourceImage& image, std::uint64_t base, int y, int x) {
+  if (image.format == PixelFormat::nv12) return bgr_of<PixelFormat::nv12>(image, base, y, x);
+  if (image.format == PixelFormat::rgb) return bgr_of<PixelFormat::rgb>(image, base, y, x);
+  return bgr_of<PixelFormat::bgr>(image, base, y, x);
+}
+
+template <class T>
 __global__ void __launch_bounds__(256)
-    preprocess_kernel(const std::uint8_t* images, T* dst, Resize r, std::int64_t n) {
-  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
-  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
-    const int x = static_cast<int>(i % r.width), y = static_cast<int>(i / r.width % r.height);
-    const std::uint8_t* const image = images + i / r.width / r.height * r.image_bytes;
-    Sample column = sample(x, r.inverse);
+    preprocess_kernel(const SourceImage* images, const std::uint8_t* pixels, T* dst,
+                      __grid_constant__ const Blob blob) {
+  const SourceImage image = images[blockIdx.y];
+  const auto base = reinterpret_cast<std::uint64_t>(pixels);
+  const int n = blob.height * blob.width;
+  T* const out = dst + std::int64_t{blockIdx.y} * n * 3;
+  for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
+    const int x = i % blob.width, y = i / blob.width;
+    if (x >= image.out_width || y >= image.out_height) {
+      for (int c = 0; c < 3; ++c) out[std::int64_t{i} * 3 + c] = from_float<T>(0.0f);
+      continue;
+    }
+    Sample column = sample(x, image.inverse_scale);
     // Beyond the first and the last column the weight falls away together with the index.
     if (column.first < 0) column = {0, 0, 0.0f};
-    if (column.first >= r.src_width - 1) column = {r.src_width - 1, r.src_width - 1, 0.0f};
-    const Sample row = sample(y, r.inverse);
-    const auto at = [&](int sy, int sx) {
-      return bgr_at<format>(image + sy * r.row_bytes, image + (r.src_height + sy / 2) * r.row_bytes, sx);
-    };
-    const int top = min(max(row.first, 0), r.src_height - 1),
-              bottom = min(max(row.second, 0), r.src_height - 1);
-    const Bgr top_first = at(top, column.first), top_second = at(top, column.second);
-    const Bgr bottom_first = at(bottom, column.first), bottom_second = at(bottom, column.second);
+    if (column.first >= image.width - 1) column = {image.width - 1, image.width - 1, 0.0f};
+    const Sample row = sample(y, image.inverse_scale);
+    const int top = min(max(row.first, 0), image.height - 1),
+              bottom = min(max(row.second, 0), image.height - 1);
+    const Bgr top_first = pixel(image, base, top, column.first),
+              top_second = pixel(image, base, top, column.second),
+              bottom_first = pixel(image, base, bottom, column.first),
+              bottom_second = pixel(image, base, bottom, column.second);
     for (int c = 0; c < 3; ++c) {
-      const auto value = [&](const Bgr& pixel) {
-        return static_cast<float>(__dsub_rn(pixel.level[c], r.mean[c]));
+      const auto value = [&](const Bgr& bgr) {
+        return static_cast<float>(__dsub_rn(bgr.level[c], blob.mean[c]));
       };
       const float above = mix(value(top_first), value(top_second), column.weight);
       const float below = mix(value(bottom_first), value(bottom_second), column.weight);
-      dst[i * 3 + c] = from_float<T>(mix(above, below, row.weight));
+      out[std::int64_t{i} * 3 + c] = from_float<T>(mix(above, below, row.weight));
     }
   }
-}
-
-template <class T, PixelFormat format>
-void run(const KernelArgs& args, const Resize& resize, std::int64_t n) {
-  if (n == 0) return;
-  launch(preprocess_kernel<T, format>, blocks_for(n, 256), dim3(256), 0,
-         static_cast<cudaStream_t>(args.stream), args.in[0].as<const std::uint8_t>(), args.out[0].as<T>(),
-         resize, n);
 }
 
 }  // namespace
 
 Prepared prepare(const Preprocess& op, const KernelSpec& spec, const Settings&) {
-  const Frames f = frames_of(op, spec.in[0].shape);
-  const Shape& d = spec.out[0].shape;
-  const Resize resize{static_cast<int>(f.height),
-                      static_cast<int>(f.width),
-                      static_cast<int>(d[1]),
-                      static_cast<int>(d[2]),
-                      f.row_bytes,
-                      f.image_bytes,
-                      1.0 / op.scale,
-                      {op.mean_bgr[0], op.mean_bgr[1], op.mean_bgr[2]}};
+  const std::int64_t n = op.height * op.width;
+  // The threads' counters go one grid beyond the last pixel.
+  checked_int("preprocess", n + (std::int64_t{1} << 24));
+  const dim3 grid = checked_grid("preprocess", blocks_for(n, 256).x, spec.out[0].shape[0]);
+  const Blob blob{static_cast<int>(op.height),
+                  static_cast<int>(op.width),
+                  {op.mean_bgr[0], op.mean_bgr[1], op.mean_bgr[2]}};
   Prepared prepared;
   prepared.implementation = "preprocess";
   with_storage(spec.out[0].dtype, "preprocess", [&](auto stored) {
     using T = typename decltype(stored)::type;
-    void (*runs[])(const KernelArgs&, const Resize&, std::int64_t) = {
-        run<T, PixelFormat::bgr>, run<T, PixelFormat::rgb>, run<T, PixelFormat::nv12>};
-    prepared.run = [resize, n = d[0] * d[1] * d[2], run = runs[static_cast<int>(op.format)]](
-                       const KernelArgs& args) { run(args, resize, n); };
+    prepared.run = [blob, grid](const KernelArgs& args) {
+      if (grid.y == 0) return;
+      launch(preprocess_kernel<T>, grid, dim3(256), 0, static_cast<cudaStream_t>(args.stream),
+             args.in[0].as<const SourceImage>(),
+             args.in.size() > 1 ? args.in[1].as<const std::uint8_t>() : nullptr, args.out[0].as<T>(), blob);
+    };
   });
   return prepared;
 }

@@ -30,29 +30,32 @@ __device__ void add_sample(const Pack<T, lanes>* cells, const RoiMap& map, const
 }
 
 template <class T, int lanes>
-__global__ void __launch_bounds__(128, 8) roi_align_kernel(const Pack<T, lanes>* features, const float* rois,
-                                                           Pack<T, lanes>* dst, RoiMap map, RoiAlign op) {
+__global__ void __launch_bounds__(128, 7)
+    roi_align_kernel(const Pack<T, lanes>* features, const float* rois, const std::int32_t* map_sizes,
+                     Pack<T, lanes>* dst, RoiMap map, RoiAlign op) {
   const float* const roi = rois + std::int64_t{blockIdx.x} * 5;
   const int ph = blockIdx.y;
-  const std::int64_t image = map.height > 0 && map.width > 0 ? roi_image(roi[0], map.batch) : -1;
+  const std::int64_t named = roi_image(roi[0], map.batch);
+  const OwnMap own = own_map(named < 0 ? nullptr : feature_sizes(map_sizes, named), map.height, map.width);
+  const std::int64_t image = own.rows > 0 && own.columns > 0 ? named : -1;
   const RoiGrid across =
       roi_grid(roi[1], roi[3], op.spatial_scale, op.pooled_w, op.sampling_ratio, op.aligned);
   const RoiGrid down = roi_grid(roi[2], roi[4], op.spatial_scale, op.pooled_h, op.sampling_ratio, op.aligned);
   const Pack<T, lanes>* const cells = features + (image < 0 ? 0 : image) * map.height * map.width * map.packs;
-  const SampleRange rows = samples_near_map(down, ph, map.height);
+  const SampleRange rows = samples_near_map(down, ph, own.rows);
   const std::int64_t count = std::int64_t{down.grid} * across.grid;
   const float samples = static_cast<float>(count < 1 ? 1 : count);
   for (int pw = 0; pw < op.pooled_w; ++pw) {
-    const SampleRange columns = samples_near_map(across, pw, map.width);
+    const SampleRange columns = samples_near_map(across, pw, own.columns);
     Pack<T, lanes>* const out =
         dst + ((std::int64_t{blockIdx.x} * op.pooled_h + ph) * op.pooled_w + pw) * map.packs;
     for (int pack = threadIdx.x; pack < map.packs; pack += blockDim.x) {
       float sum[lanes] = {};
       for (int iy = rows.begin; image >= 0 && iy < rows.end; ++iy) {
-        const AxisSample y = axis_sample(sample_at(down, ph, iy), map.height);
+        const AxisSample y = axis_sample(sample_at(down, ph, iy), own.rows);
         if (!y.inside) continue;
         for (int ix = columns.begin; ix < columns.end; ++ix) {
-          const AxisSample x = axis_sample(sample_at(across, pw, ix), map.width);
+          const AxisSample x = axis_sample(sample_at(across, pw, ix), own.columns);
           if (x.inside) add_sample<T, lanes>(cells, map, y, x, pack, sum);
         }
       }

@@ -4,6 +4,7 @@
 
 #include "kernels.h"
 #include "launch.h"
+#include "own_map.h"
 #include "storage.h"
 
 namespace frcnn::cuda {
@@ -30,6 +31,7 @@ Prepared prepare_over_rois(const Op& op, const KernelSpec& spec, const char* nam
       if (grid.x == 0) return;
       launch(kernel, grid, dim3(128), 0, static_cast<cudaStream_t>(args.stream),
              args.in[0].template as<const Packs>(), args.in[1].template as<const float>(),
+             args.in.size() > 2 ? args.in[2].template as<const std::int32_t>() : nullptr,
              args.out[0].template as<Packs>(), map, op);
     };
   });

@@ -15,16 +15,18 @@ namespace frcnn::cuda {
 namespace {
 
 template <class T, int lanes>
-__global__ void __launch_bounds__(128, 5) roi_pool_kernel(const Pack<T, lanes>* features, const float* rois,
-                                                          Pack<T, lanes>* dst, RoiMap map, RoiPool op) {
+__global__ void __launch_bounds__(128, 5)
+    roi_pool_kernel(const Pack<T, lanes>* features, const float* rois, const std::int32_t* map_sizes,
+                    Pack<T, lanes>* dst, RoiMap map, RoiPool op) {
   const float* const roi = rois + std::int64_t{blockIdx.x} * 5;
   const int ph = blockIdx.y;
   const std::int64_t image = roi_image(roi[0], map.batch);
+  const OwnMap own = own_map(image < 0 ? nullptr : feature_sizes(map_sizes, image), map.height, map.width);
   const RoiBins across = roi_bins(roi[1], roi[3], op.spatial_scale, op.pooled_w);
-  const CellRange rows = roi_bin(roi_bins(roi[2], roi[4], op.spatial_scale, op.pooled_h), ph, map.height);
+  const CellRange rows = roi_bin(roi_bins(roi[2], roi[4], op.spatial_scale, op.pooled_h), ph, own.rows);
   const Pack<T, lanes>* const cells = features + (image < 0 ? 0 : image) * map.height * map.width * map.packs;
   for (int pw = 0; pw < op.pooled_w; ++pw) {
-    const CellRange columns = roi_bin(across, pw, map.width);
+    const CellRange columns = roi_bin(across, pw, own.columns);
     const bool empty = image < 0 || rows.begin >= rows.end || columns.begin >= columns.end;
     Pack<T, lanes>* const out =
         dst + ((std::int64_t{blockIdx.x} * op.pooled_h + ph) * op.pooled_w + pw) * map.packs;

@@ -195,7 +195,7 @@ TEST_CASE("bench refuses what it cannot measure") {
       {{model, "--step", "--iters", "3"}, 2, "--iters excludes --step"},
       {{model, "--step", "--json", "-"}, 2, "--step prints times"},
       {{model, "--step"}, 1, "--step: standard input has no line"},
-      {{model, "--batch", "4"}, 1, "--batch 4: this version detects in one image at a time"},
+      {{model, "--batch", "0"}, 2, "--batch"},
       {{bench.dir / "b.safetensors"}, 1, "a backbone"},
       {{model, "--image", bench.dir / "none.jpg"}, 1, "none.jpg"},
       {{bench.dir / "none.safetensors"}, 1, "none.safetensors"},

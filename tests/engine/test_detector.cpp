@@ -7,6 +7,7 @@
 #include <random>
 #include <thread>
 
+#include "batch_inputs.h"
 #include "catch.h"
 #include "cli/tiny_model.h"
 #include "detector/detector.h"
@@ -191,37 +192,36 @@ TEST_CASE("every size that the scale rule makes fits the arena reserved at the s
   const std::size_t arena = detector.session().arena_bytes();
   std::mt19937 random(3);
   std::size_t plans = 0;
-  const std::size_t image_room = static_cast<std::size_t>(DetectorOptions{}.max_image_pixels) * 3;
   for (int i = 0; i < 120; ++i) {
-    const std::int64_t h = 1 + static_cast<std::int64_t>(random() % 300), w = 1 + static_cast<std::int64_t>(random() % 300);
-    const double scale = image_scale(model->config, h, w);
-    if (std::nearbyint(static_cast<double>(std::min(h, w)) * scale) < 1) continue;
-    INFO(w << "x" << h);
-    const Executable one(build_graph(*model, {GraphRequest::Source::image, 1, h, w, scale, 0}), {}, model->weights,
-                         detector.device());
-    CHECK(one.plan().arena_bytes <= arena - image_room + static_cast<std::size_t>(h * w * 3) + 256);
+    const Picture picture(1 + static_cast<int>(random() % 300), 1 + static_cast<int>(random() % 300), 1);
+    const test::BatchInputs inputs(*model, std::span(&picture.view, 1));
+    if (std::min(inputs.request.height, inputs.request.width) < 1) continue;
+    INFO(picture.view.width << "x" << picture.view.height);
+    const Executable one(build_graph(*model, inputs.request), {}, model->weights, detector.device());
+    CHECK(one.plan().arena_bytes <= arena);
     ++plans;
   }
   CHECK(plans > 100);
   const Picture a(80, 60, 1), b(60, 80, 1);
+  const PlanKey key{0, 1, 64, 85, 0};
   detector.detect(a.view);
-  const void* before = detector.session().executable({0, 60, 80, 0}, [] { return Graph(); }).view("detections").data;
+  const void* before = detector.session().executable(key, [] { return Graph(); }).view("detections").data;
   detector.detect(b.view);
   detector.detect(a.view);
-  CHECK(detector.session().executable({0, 60, 80, 0}, [] { return Graph(); }).view("detections").data == before);
+  CHECK(detector.session().executable(key, [] { return Graph(); }).view("detections").data == before);
 }
 
 TEST_CASE("after the first image of a size nothing of ours is allocated while running", "[detector]") {
   const auto model = tiny_model();
   const auto device = make_cpu_device(1);
-  Executable executable(build_graph(*model, {GraphRequest::Source::image, 1, 60, 80, 1.0, 0}), {}, model->weights, *device);
-  const Picture picture(80, 60, 4);
-  const float im_info[3] = {60, 80, 1}, size[2] = {60, 80};
-  executable.set("image", picture.bytes.data(), picture.bytes.size());
-  executable.set("im_info", im_info, sizeof im_info);
-  executable.set("image_size", size, sizeof size);
+  const Picture pictures[] = {{80, 60, 4}, {50, 77, 5}};
+  const ImageView views[] = {pictures[0].view, pictures[1].view};
+  const test::BatchInputs inputs(*model, views);
+  Executable executable(build_graph(*model, inputs.request), {}, model->weights, *device);
+  inputs.feed(executable);
   executable.run();
   const auto run_counted = [&] {
+    inputs.feed(executable);  // their memory has served others since
     allocations = 0;
     counting = true;
     executable.run();
@@ -244,14 +244,16 @@ TEST_CASE("after the first image of a size nothing of ours is allocated while ru
 
   // Without oneDNN's nodes: a graph of ours alone.
   Graph graph;
-  const ValueId image = graph.input("image", {Shape{1, 60, 80, 3}, DType::u8});
-  ValueId top = graph.add1(Preprocess{0.7, {1, 2, 3}}, "data", Stage::preprocess, {image}, "data");
+  const ValueId images = graph.input("images", {Shape{2, sizeof(SourceImage)}, DType::u8});
+  ValueId top = graph.add1(Preprocess{{1, 2, 3}, 85, 85}, "data", Stage::preprocess, {images}, "data");
   top = graph.add1(Lrn{}, "lrn", Stage::backbone, {top}, "lrn");
   top = graph.add1(MaxPool{}, "pool", Stage::backbone, {top}, "pool");
   const ValueId rois = graph.input("rois", {Shape{7, 5}});
   graph.keep(graph.add1(RoiPool{}, "roi_pool", Stage::head, {top, rois}, "roi_pool"));
   Executable ours(graph, {}, model->weights, *device);
+  ours.set("images", inputs.images.data(), 2 * sizeof(SourceImage));
   ours.run();
+  ours.set("images", inputs.images.data(), 2 * sizeof(SourceImage));
   allocations = 0;
   counting = true;
   ours.run();
@@ -331,7 +333,7 @@ TEST_CASE("what a detector is not asked for is refused before anything happens",
   DetectorOptions options = on_cpu();
   options.max_image_pixels = 5000;
   Detector detector(tiny_model(), options);
-  CHECK(message_of([&] { detector.detect({}); }, ErrorCode::invalid_argument).find("0x0") != std::string::npos);
+  CHECK(message_of([&] { detector.detect(ImageView{}); }, ErrorCode::invalid_argument).find("0x0") != std::string::npos);
   const Picture large(100, 60, 1), small(60, 60, 1);
   CHECK(message_of([&] { detector.detect(large.view); }, ErrorCode::invalid_argument).find("100x60") != std::string::npos);
   CHECK_NOTHROW(detector.detect(small.view));

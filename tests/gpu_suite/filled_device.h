@@ -39,6 +39,7 @@ class FilledDevice final : public Device {
   void fill(void* memory, int byte, std::size_t bytes) override { device_->fill(memory, byte, bytes); }
   void synchronize() override { device_->synchronize(); }
   void* stream() override { return device_->stream(); }
+  bool holds(const void* memory, std::size_t bytes) const override { return device_->holds(memory, bytes); }
   bool stages_can_be_timed() const override { return device_->stages_can_be_timed(); }
   bool records() const override { return device_->records(); }
   std::unique_ptr<Recording> record(const std::function<void()>& work) override {

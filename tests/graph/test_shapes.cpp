@@ -65,13 +65,9 @@ TEST_CASE("output shapes", "[shapes]") {
   CHECK(top[0].shape == Shape{2, 6, 4});
   CHECK(top[2].dtype == DType::i32);
   CHECK(infer(TopK{0}, specs({{2, 9, 4}, {2, 9}}), "k")[1].shape == Shape{2, 9});
-  const std::vector<TensorSpec> image{{Shape{1, 375, 500, 3}, DType::u8}};
-  CHECK(infer(Preprocess{1.6, {}}, image, "p")[0].shape == Shape{1, 600, 800, 3});
-  const std::vector<TensorSpec> odd{{Shape{1, 3, 5, 3}, DType::u8}};   // 1.5 and 2.5 round to even
-  CHECK(infer(Preprocess{0.5, {}}, odd, "p")[0].shape == Shape{1, 2, 2, 3});
-  const std::vector<TensorSpec> frame{{Shape{2, 8, 10}, DType::u8}};   // 5 lines of luma, 3 of chroma
-  CHECK(infer(Preprocess{2, {}, PixelFormat::nv12, 5, 9}, frame, "p")[0].shape == Shape{2, 10, 18, 3});
-  CHECK(infer(Preprocess{2, {}, PixelFormat::rgb, 8, 3}, frame, "p")[0].shape == Shape{2, 16, 6, 3});
+  const TensorSpec images{Shape{2, sizeof(SourceImage)}, DType::u8}, pixels{Shape{5, 7, 3}, DType::u8};
+  CHECK(infer(Preprocess{{}, 600, 800}, std::vector{images}, "p")[0].shape == Shape{2, 600, 800, 3});
+  CHECK(infer(Preprocess{{}, 2, 3}, std::vector{images, pixels}, "p")[0].shape == Shape{2, 2, 3, 3});
 }
 
 TEST_CASE("errors name the layer and both sides", "[shapes]") {
@@ -85,14 +81,24 @@ TEST_CASE("errors name the layer and both sides", "[shapes]") {
   check_error(Linear{}, specs({{5, 0}, {3, 0}, {3}}), {"5x0", "no values"});
   check_error(Linear{}, specs({{5, 2, 0, 4}, {3, 0}, {3}}), {"5x2x0x4", "no values"});
   check_error(DecodeProposals{{{0, 0, 15, 15}}, 16, 16}, specs({{1, 3, 3, 4}, {1, 3, 3, 4}, {1, 3}}), {"scores", "2"});
+  const TensorSpec sizes{Shape{2, 4}, DType::i32};
+  for (const TensorSpec& wrong : {TensorSpec{Shape{1, 4}, DType::i32}, TensorSpec{Shape{2, 4}}}) {
+    const TensorSpec features{Shape{2, 3, 3, 4}}, rois{Shape{5, 5}};
+    CHECK(infer(RoiPool{}, std::vector{features, rois, sizes}, "p")[0].shape == Shape{5, 7, 7, 4});
+    check_error(RoiPool{}, std::vector{features, rois, wrong}, {"map_sizes", "2x4"});
+    check_error(RoiAlign{}, std::vector{features, rois, wrong}, {"map_sizes", "2x4"});
+    check_error(RoiPool{7, 7, 0.0625f, true}, std::vector{features, rois, sizes}, {"2 inputs", "3"});
+    const TensorSpec prob{Shape{2, 3, 3, 2}}, deltas{Shape{2, 3, 3, 4}}, im_info{Shape{2, 3}};
+    check_error(DecodeProposals{{{0, 0, 15, 15}}, 16, 16}, std::vector{prob, deltas, im_info, wrong},
+                {"map_sizes", "2x4"});
+  }
   check_error(SelectDetections{}, specs({{5, 3}, {5, 4}, {1}}), {"count", "i32"});
   check_error(Relu{}, {}, {"no input"});
-  check_error(Preprocess{}, specs({{1, 8, 8, 3}}), {"u8"});
-  const std::vector<TensorSpec> frame{{Shape{1, 8, 10}, DType::u8}}, packed{{Shape{1, 8, 10, 3}, DType::u8}};
-  check_error(Preprocess{1, {}, PixelFormat::nv12, 6, 9}, frame, {"9", "8"});
-  check_error(Preprocess{1, {}, PixelFormat::nv12, 5, 11}, frame, {"12", "10"});
-  check_error(Preprocess{1, {}, PixelFormat::bgr, 8, 4}, frame, {"12", "10"});
-  check_error(Preprocess{1, {}, PixelFormat::nv12}, frame, {"nothing in it"});
-  check_error(Preprocess{1, {}, PixelFormat::nv12}, packed, {"3 dimensions"});
-  check_error(Preprocess{1, {}, PixelFormat::rgb}, frame, {"4 dimensions"});
+  const TensorSpec images{Shape{2, sizeof(SourceImage)}, DType::u8}, real{Shape{2, sizeof(SourceImage)}},
+      narrow{Shape{2, 8}, DType::u8};
+  check_error(Preprocess{{}, 8, 8}, std::vector{real}, {"u8", "f32"});
+  check_error(Preprocess{{}, 8, 8}, std::vector{narrow}, {"64", "2x8"});
+  check_error(Preprocess{{}, 8, 8}, std::vector{images, real}, {"pixels", "u8"});
+  check_error(Preprocess{{}, 8, 8}, std::vector{images, narrow, narrow}, {"1 or 2", "3"});
+  check_error(Preprocess{{}, 0, 8}, std::vector{images}, {"8x0", "nothing in it"});
 }

@@ -5,6 +5,7 @@
 
 #include "frcnn/error.h"
 #include "narrow.h"
+#include "ops/source_images.h"
 #include "reference/conv2d.h"
 #include "reference/conv2d_backward.h"
 #include "reference/linear.h"
@@ -199,17 +200,12 @@ TEST_CASE("bf16: RoI pooling and RoI align", "[bf16]") {
 }
 
 TEST_CASE("bf16: preprocess", "[bf16]") {
-  Tensor image({Shape{2, 13, 9, 3}, DType::u8});
-  std::mt19937 random(base_seed());
-  for (std::uint8_t& level : image.as<std::uint8_t>()) level = static_cast<std::uint8_t>(random() >> 24);
-  for (const double scale : {1.0, 1.7, 0.4}) {
-    const Preprocess op{scale, {102.9801, 115.9465, 122.7717}};
-    const std::vector<TensorSpec> in{image.spec};
-    std::vector<TensorSpec> out = infer(op, in, "test");
-    const Tensor exact = run_op(op, {image}, out)[0];
-    out[0].dtype = bf16;
-    CHECK(same_values(run_op(op, {image}, out)[0], stored_as(exact, bf16)));
-  }
+  const Sources sources = sources_of({{13, 9, 1.0}, {13, 9, 1.7, PixelFormat::nv12}, {13, 9, 0.4}}, 1);
+  const Preprocess op{{102.9801, 115.9465, 122.7717}, sources.height, sources.width};
+  std::vector<TensorSpec> out{{Shape{3, op.height, op.width, 3}, DType::f32}};
+  const Tensor exact = run_op(op, sources.inputs(), out)[0];
+  out[0].dtype = bf16;
+  CHECK(same_values(run_op(op, sources.inputs(), out)[0], stored_as(exact, bf16)));
 }
 
 TEST_CASE("bf16: lrn has at most twice the error of plain float loops", "[bf16]") {

@@ -118,27 +118,29 @@ TEST_CASE("decode_proposals reports values that are not finite and lets none thr
   }
 }
 
-TEST_CASE("decode_proposals drops anchors centred in a batch's padding") {
+TEST_CASE("decode_proposals drops the anchors of a batch's padding") {
   const DecodeProposals op = some_op(2);
   const std::int64_t h = 4, w = 5;
   const auto prob = test::uniform({2, h, w, 4}, 0.1f, 1, 3),
              deltas = test::uniform({2, h, w, 8}, -0.1f, 0.1f, 4);
-  const auto run = [&](std::vector<float> im_info) {
-    return test::run_op_any_threads(op, {prob, deltas, test::f32({2, 3}, im_info)});
+  // The second image has 40 of 64 rows and 50 of 80 columns: 3 rows of 4 cells are its own, of which the last
+  // column overhangs it, as it would if the image were alone.
+  const auto im_info = test::f32({2, 3}, {64, 80, 0.05f, 40, 50, 0.05f});
+  const auto run = [&](std::vector<std::int32_t> sizes) {
+    return test::run_op_any_threads(op, {prob, deltas, im_info, test::i32({2, 4}, sizes)});
   };
   const std::size_t per_image = 40;
-  // The second image has 40 of 64 rows and 50 of 80 columns: cells from row 3 and column 3 on are centred
-  // outside.
-  const auto padded = run({64, 80, 0.1f, 40, 50, 0.1f}), equal = run({64, 80, 0.1f, 64, 80, 0.1f});
+  const auto padded = run({-1, -1, 4, 5, -1, -1, 3, 4}), whole = run({-1, -1, 4, 5, -1, -1, 99, 5}),
+             unsaid = test::run_op_any_threads(op, {prob, deltas, im_info});
+  CHECK(test::same_bytes(whole, unsaid));
+  CHECK(padded[0].bytes == whole[0].bytes);
   for (std::size_t i = 0; i < per_image; ++i) {
-    CHECK(score(padded, i) == score(equal, i));
-    CHECK(score(equal, per_image + i) > 0);
+    CHECK(score(padded, i) == score(whole, i));
     const std::size_t row = i / 2 / w, column = i / 2 % w;
-    CHECK((score(padded, per_image + i) > 0) == (row < 3 && column < 3));
+    const float expected = row < 3 && column < 4 ? score(whole, per_image + i) : -infinity;
+    CHECK(score(whole, per_image + i) > 0);
+    CHECK(score(padded, per_image + i) == expected);
   }
-  // An image of its own size has no padding, even where its map overhangs it.
-  const auto alone =
-      test::run_op(op, {test::uniform({1, h, w, 4}, 0.1f, 1, 3), test::uniform({1, h, w, 8}, -0.1f, 0.1f, 4),
-                        test::f32({1, 3}, {50, 60, 0.05f})});
-  for (std::size_t i = 0; i < per_image; ++i) CHECK(score(alone, i) > 0);
+  const auto nothing = run({-1, -1, 0, 0, -1, -1, 4, -2});
+  for (std::size_t i = 0; i < 2 * per_image; ++i) CHECK(score(nothing, i) == -infinity);
 }

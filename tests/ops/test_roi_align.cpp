@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "op_runner.h"
+#include "ops/own_maps.h"
 #include "random_rois.h"
 #include "reference/roi_align.h"
 
@@ -68,4 +69,9 @@ TEST_CASE("roi_align of malformed rois") {
       CHECK(test::all_zero(run({1, huge, huge, -huge, -huge}, aligned)));
     }
   }
+}
+
+TEST_CASE("roi_align of a batch stays within the part of the map that an image owns") {
+  test::check_own_maps(RoiAlign{3, 2, 0.0625f, 0, false});
+  test::check_own_maps(RoiAlign{2, 2, 0.0625f, 2, true});
 }

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "op_runner.h"
+#include "ops/own_maps.h"
 #include "random_rois.h"
 #include "reference/roi_pool.h"
 
@@ -80,4 +81,8 @@ TEST_CASE("roi_pool passes over NaN features") {
       test::run_op(RoiPool{1, 1, 1.0f}, {features, test::f32({2, 5}, {0, 0, 0, 2, 0, 0, 0, 0, 0, 0})});
   CHECK(out[0].as<float>()[0] == -2);
   CHECK(out[0].as<float>()[1] == -std::numeric_limits<float>::max());
+}
+
+TEST_CASE("roi_pool of a batch stays within the part of the map that an image owns") {
+  test::check_own_maps(RoiPool{3, 2, 0.0625f});
 }

@@ -19,42 +19,36 @@ inline std::uint8_t level_of(long long in_65536ths) {
       std::clamp(std::floor(static_cast<double>(in_65536ths) / 65536.0 + 0.5), 0.0, 255.0));
 }
 
-// The images of a Preprocess's input as packed BGR [N,H,W,3]: channels turned round, or luma and chroma
-// turned into BGR with the coefficients of BT.601's limited range in steps of 1/65536.
-inline std::vector<std::uint8_t> to_bgr(const Preprocess& op, const Shape& in,
-                                        std::span<const std::uint8_t> image) {
-  const bool packed = in.rank == 4;
-  const std::int64_t height = packed ? in[1] : op.height, width = packed ? in[2] : op.width;
-  const std::int64_t pitch = packed ? in[2] * 3 : in[2];
-  const auto byte = [&](std::int64_t n, std::int64_t row, std::int64_t at) {
-    return static_cast<long long>(image[static_cast<std::size_t>((n * in[1] + row) * pitch + at)]);
+// An image among `pixels` as packed BGR [H,W,3]: channels turned round, or luma and chroma turned into BGR with
+// the coefficients of BT.601's limited range in steps of 1/65536.
+inline std::vector<std::uint8_t> to_bgr(const SourceImage& image, std::span<const std::uint8_t> pixels) {
+  const auto byte = [&](std::uint64_t plane, std::int64_t at) {
+    return static_cast<long long>(pixels[static_cast<std::size_t>(static_cast<std::int64_t>(plane) + at)]);
   };
   std::vector<std::uint8_t> bgr;
-  for (std::int64_t n = 0; n < in[0]; ++n)
-    for (std::int64_t y = 0; y < height; ++y)
-      for (std::int64_t x = 0; x < width; ++x)
-        for (const int c : {0, 1, 2}) {
-          if (op.format != PixelFormat::nv12) {
-            const int from = op.format == PixelFormat::rgb ? 2 - c : c;
-            bgr.push_back(static_cast<std::uint8_t>(byte(n, y, 3 * x + from)));
-            continue;
-          }
-          const auto luma = 76309 * (byte(n, y, x) - 16);
-          const auto u = byte(n, height + y / 2, x / 2 * 2) - 128,
-                     v = byte(n, height + y / 2, x / 2 * 2 + 1) - 128;
-          bgr.push_back(level_of(c == 0   ? luma + 132201 * u
-                                 : c == 1 ? luma - 25675 * u - 53279 * v
-                                          : luma + 104597 * v));
+  for (std::int64_t y = 0; y < image.height; ++y)
+    for (std::int64_t x = 0; x < image.width; ++x)
+      for (const int c : {0, 1, 2}) {
+        if (image.format != PixelFormat::nv12) {
+          const int from = image.format == PixelFormat::rgb ? 2 - c : c;
+          bgr.push_back(static_cast<std::uint8_t>(byte(image.data, y * image.row_bytes + 3 * x + from)));
+          continue;
         }
+        const std::int64_t pair = y / 2 * image.chroma_row_bytes + x / 2 * 2;
+        const auto luma = 76309 * (byte(image.data, y * image.row_bytes + x) - 16);
+        const auto u = byte(image.chroma, pair) - 128, v = byte(image.chroma, pair + 1) - 128;
+        bgr.push_back(level_of(c == 0   ? luma + 132201 * u
+                               : c == 1 ? luma - 25675 * u - 53279 * v
+                                        : luma + 104597 * v));
+      }
   return bgr;
 }
 
-// image u8 [N,H,W,3], out [N,h,w,3]. T is the precision of the interpolation: float gives the specified bits;
+// image u8 [N,H,W,3] packed BGR, out [N,h,w,3], inv = 1 / scale. T is the precision of the interpolation: float gives the specified bits;
 // double (with the float32 weights of the rule) the exact value of the same formula.
 template <class T>
-std::vector<T> preprocess(double scale, const std::array<double, 3>& mean, const Shape& s,
+std::vector<T> preprocess(double inv, const std::array<double, 3>& mean, const Shape& s,
                           std::span<const std::uint8_t> image, const Shape& d) {
-  const double inv = 1.0 / scale;
   const auto pixel = [&](std::int64_t n, std::int64_t y, std::int64_t x, std::int64_t c) {
     const std::uint8_t level = image[static_cast<std::size_t>(((n * s[1] + y) * s[2] + x) * 3 + c)];
     return static_cast<T>(static_cast<float>(level - mean[static_cast<std::size_t>(c)]));

@@ -2,6 +2,8 @@
 #include <initializer_list>
 #include <map>
 
+#include "batch_inputs.h"
+#include "behind_the_heads.h"
 #include "detector/faster_rcnn.h"
 #include "tests/simt/detector_cases.h"
 #include "tests/simt/detector_checks.h"
@@ -54,33 +56,6 @@ std::vector<float> nhwc(const NamedTensor& tensor) {
   return result;
 }
 
-// Everything behind the heads' products, as the model's graph has it, with those products as inputs.
-Graph behind_the_heads(const Graph& whole) {
-  Graph graph;
-  std::map<ValueId, ValueId> at;
-  for (const Node& node : whole.nodes()) {
-    const bool product = std::holds_alternative<Conv2d>(node.op) || std::holds_alternative<Linear>(node.op);
-    const bool wanted =
-        std::holds_alternative<Softmax>(node.op) || std::holds_alternative<DecodeProposals>(node.op) ||
-        std::holds_alternative<TopK>(node.op) || std::holds_alternative<Nms>(node.op) ||
-        std::holds_alternative<DecodeBoxes>(node.op) || std::holds_alternative<SelectDetections>(node.op);
-    if (product || !wanted) continue;
-    std::vector<ValueId> in;
-    for (ValueId id : node.in) {
-      if (!at.count(id)) at[id] = graph.input(whole.value(id).name, whole.value(id).spec);
-      in.push_back(at[id]);
-    }
-    std::vector<std::string> names;
-    for (ValueId id : node.out) names.push_back(whole.value(id).name);
-    const std::vector<ValueId> out = graph.add(node.op, node.layer, node.stage, in, names);
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      at[node.out[i]] = out[i];
-      graph.keep(out[i]);
-    }
-  }
-  return graph;
-}
-
 std::size_t check_behind_the_heads(const simt::FakeMachine& machine, const Case& test_case) {
   INFO(test_case.name);
   Detector cpu(test_case.model, options_for(test_case, "cpu", Precision::fp32));
@@ -88,17 +63,19 @@ std::size_t check_behind_the_heads(const simt::FakeMachine& machine, const Case&
   everything.want_tensors = true;
   const DetectResult made = cpu.detect(test_case.view(), everything);
   const ImageView image = test_case.view();
-  const double scale = image_scale(test_case.model->config, image.height, image.width);
-  const Graph graph = behind_the_heads(
-      build_graph(*test_case.model, {GraphRequest::Source::image, 1, image.height, image.width, scale, 0}));
-  const auto side = [&](int n) { return static_cast<float>(std::nearbyint(n * scale)); };
-  const std::vector<float> im_info{side(image.height), side(image.width), static_cast<float>(scale)},
-      size{static_cast<float>(image.height), static_cast<float>(image.width)};
+  const test::BatchInputs inputs(*test_case.model, std::span(&image, 1));
+  const Graph graph = test::behind_the_heads(build_graph(*test_case.model, inputs.request));
+  const std::vector<float> im_info(inputs.im_info[0].begin(), inputs.im_info[0].end()),
+      size(inputs.image_size[0].begin(), inputs.image_size[0].end());
   const Weights none({}, "none");
   const auto run = [&](Device& device) {
     Executable executable(graph, {}, none, device);
     for (const Value& value : graph.values()) {
       if (value.role != Role::input) continue;
+      if (value.name == "map_sizes") {
+        executable.set(value.name, inputs.map_sizes.data(), sizeof inputs.map_sizes[0]);
+        continue;
+      }
       const NamedTensor* const tensor = find(made, value.name);
       std::vector<float> values = value.name == "im_info"      ? im_info
                                   : value.name == "image_size" ? size
@@ -150,17 +127,11 @@ std::size_t check_guarded(const simt::FakeMachine& machine, const Case& test_cas
   INFO(test_case.name << " " << name_of(precision));
   const auto device = make_device("cuda:0", precision);
   const ImageView image = test_case.view();
-  const double scale = image_scale(test_case.model->config, image.height, image.width);
-  const Graph graph =
-      build_graph(*test_case.model, {GraphRequest::Source::image, 1, image.height, image.width, scale, 0});
-  const auto side = [&](int n) { return static_cast<float>(std::nearbyint(n * scale)); };
-  const std::array<float, 3> im_info{side(image.height), side(image.width), static_cast<float>(scale)};
-  const std::array<float, 2> size{static_cast<float>(image.height), static_cast<float>(image.width)};
+  const test::BatchInputs inputs(*test_case.model, std::span(&image, 1));
+  const Graph graph = build_graph(*test_case.model, inputs.request);
   const auto run = [&](ProgramMemory memory) {
     Executable executable(graph, {}, test_case.model->weights, *device, {memory});
-    executable.set("image", image.data, test_case.image.bgr.size());
-    executable.set("im_info", im_info.data(), sizeof im_info);
-    executable.set("image_size", size.data(), sizeof size);
+    inputs.feed(executable);  // the emulated device reads the host's memory
     executable.run();
     std::int32_t count = 0;
     executable.get("detections_count", &count, sizeof count);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "gemm_case.h"
+#include "ops/source_images.h"
 #include "weight_gradient_case.h"
 
 using namespace frcnn;
@@ -98,22 +99,15 @@ void run_maps(DType dtype) {
   const Tensor map = uniform({1, 3, 4, 5}, -2, 2, 1);
   check_stored(Lrn{LrnRegion::within_channel, 3, 0.1f, 0.75f, 1.0f}, {map}, dtype);
   check_stored(Lrn{LrnRegion::across_channels, 3, 0.1f, 0.75f, 1.0f}, {map}, dtype);
-  Tensor image({Shape{1, 3, 4, 3}, DType::u8});
-  std::iota(image.as<std::uint8_t>().begin(), image.as<std::uint8_t>().end(), std::uint8_t{1});
-  for (const PixelFormat format : {PixelFormat::bgr, PixelFormat::rgb, PixelFormat::nv12}) {
-    image.spec.shape = Shape{1, 6, 6};
-    Preprocess op{2.0, {1, 2, 3}, format, 4, 6};
-    if (format != PixelFormat::nv12) {
-      image.spec.shape = Shape{1, 3, 4, 3};
-      op.height = op.width = 0;
-    }
-    const std::vector<TensorSpec> in{image.spec};
-    std::vector<TensorSpec> out = infer(op, in, "test");
-    const Tensor exact =
-        run_once(cpu::prepare(op, KernelSpec{in, out}, cpu::Settings{}), {image}, out, 0xFF)[0];
-    out[0].dtype = dtype;
-    CHECK(same_values(run_op(op, {image}, out)[0], stored_as(exact, dtype)));
-  }
+  const Sources sources = sources_of(
+      {{3, 4, 2.0}, {4, 6, 2.0, PixelFormat::nv12}, {3, 4, 1.5, PixelFormat::rgb}}, 1);
+  const Preprocess op{{1, 2, 3}, sources.height, sources.width};
+  const std::vector<Tensor> in = sources.inputs();
+  const std::vector<TensorSpec> specs{in[0].spec, in[1].spec};
+  std::vector<TensorSpec> out = infer(op, specs, "test");
+  const Tensor exact = run_once(cpu::prepare(op, KernelSpec{specs, out}, cpu::Settings{}), in, out, 0xFF)[0];
+  out[0].dtype = dtype;
+  CHECK(same_values(run_op(op, in, out)[0], stored_as(exact, dtype)));
 }
 
 // f32 and i32 only: run_op compares them with the CPU.

@@ -8,6 +8,7 @@
 
 #include "frcnn/error.h"
 #include "ops/narrow.h"
+#include "ops/source_images.h"
 #include "reference/lrn.h"
 
 using namespace frcnn;
@@ -87,19 +88,15 @@ TEST_CASE("16-bit storage: RoI pooling and RoI align", "[storage]") {
 }
 
 TEST_CASE("16-bit storage: preprocess", "[storage]") {
-  Tensor image({Shape{2, 13, 9, 3}, DType::u8});
-  std::mt19937 random(base_seed());
-  for (std::uint8_t& level : image.as<std::uint8_t>()) level = static_cast<std::uint8_t>(random() >> 24);
-  for (const double scale : {1.0, 1.7, 0.4}) {
-    const Preprocess op{scale, {102.9801, 115.9465, 122.7717}};
-    const std::vector<TensorSpec> in{image.spec};
-    std::vector<TensorSpec> out = infer(op, in, "test");
-    const Tensor exact =
-        run_once(cpu::prepare(op, KernelSpec{in, out}, cpu::Settings{}), {image}, out, 0xFF)[0];
-    for (const DType dtype : narrow_types) {
-      out[0].dtype = dtype;
-      CHECK(same_values(run_op(op, {image}, out)[0], stored_as(exact, dtype)));
-    }
+  const Sources sources = sources_of({{13, 9, 1.0}, {13, 9, 1.7, PixelFormat::nv12}, {13, 9, 0.4}}, 1);
+  const Preprocess op{{102.9801, 115.9465, 122.7717}, sources.height, sources.width};
+  const std::vector<Tensor> in = sources.inputs();
+  const std::vector<TensorSpec> specs{in[0].spec, in[1].spec};
+  std::vector<TensorSpec> out = infer(op, specs, "test");
+  const Tensor exact = run_once(cpu::prepare(op, KernelSpec{specs, out}, cpu::Settings{}), in, out, 0xFF)[0];
+  for (const DType dtype : narrow_types) {
+    out[0].dtype = dtype;
+    CHECK(same_values(run_op(op, in, out)[0], stored_as(exact, dtype)));
   }
 }
 
