@@ -151,7 +151,7 @@ constexpr int blocks_alive() {
   return 2;
 }
 template <class Math, int rows, int columns>
-constexpr int kBlocksAlive = blocks_alive<Math, rows, columns>();
+[[maybe_unused]] constexpr int kBlocksAlive = blocks_alive<Math, rows, columns>();
 
 template <class Math, int rows, int columns, template <class, int> class Gather>
 __global__ void __launch_bounds__(kThreads, kBlocksAlive<Math, rows, columns>)
