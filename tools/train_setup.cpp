@@ -115,7 +115,6 @@ void overlay_options(RunConfig& config, const TrainCommand& command) {
   }
   if (command.iterations) config.train.iterations = *command.iterations;
   if (command.seed) config.train.seed = *command.seed;
-  check_together(config);
 }
 
 RunConfig new_config(const TrainCommand& command, const Model* init) {
@@ -127,11 +126,12 @@ RunConfig new_config(const TrainCommand& command, const Model* init) {
   if (base.arch.empty() && init) base.arch = arch_of_init;
   RunConfig config = preset(base.preset, base.arch, init ? &init->config : nullptr);
   overlay_options(config, command);
+  check_together(config);
   return config;
 }
 
 // The configuration of the run to be resumed, with what the command line says on top: it must be the same in
-// the end.
+// the end. Whether its numbers fit together is not asked again: what began before a rule was made may go on.
 RunConfig resumed_config(RunConfig config, const TrainCommand& command) {
   if (!command.preset.empty()) config.train.preset = command.preset;
   if (!command.arch.empty()) config.model.arch = command.arch;
@@ -244,6 +244,8 @@ void start(TrainCommand& command, TrainSetup& setup) {
     setup.config = resumed_config(config, command);
   } else {
     setup.config = new_config(command, init.get());
+    if (!command.given.count("precision"))
+      command.device.precision = preset_precision(setup.config.train.preset);
   }
   warn_of_warmup(setup);
   read_data(command, command.classes.empty() ? std::vector<std::string>{} : read_class_list(command.classes),

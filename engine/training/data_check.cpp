@@ -346,7 +346,7 @@ class Checker {
     if (x1 < first || y1 < first || x2 > last_x || y2 > last_y)
       add(Defect::out_of_frame, image.path, object.line,
           told(fmt::format("leaves its image of {}x{}", width, height)));
-    if (without_extent({x1, y1, x2, y2})) {
+    if (without_extent({x1, y1, x2, y2}, first)) {
       add(Defect::zero_size, image.path, object.line, told("has no extent"));
       return;
     }

@@ -128,7 +128,7 @@ class Repair {
     };
     if (box[2] < box[0]) std::swap(box[0], box[2]);
     if (box[3] < box[1]) std::swap(box[1], box[3]);
-    const bool no_extent = without_extent(box);
+    const bool no_extent = without_extent(box, first_);
     const double right = width_ > 0 ? width_ - 1 + first_ : box[2],
                  bottom = height_ > 0 ? height_ - 1 + first_ : box[3];
     const bool outside = box[0] > right || box[1] > bottom || box[2] < first_ || box[3] < first_;
@@ -136,7 +136,7 @@ class Repair {
            std::min(box[3], bottom)};
     const char* const why = no_extent             ? "is removed: it has no extent"
                             : outside             ? "is removed: it lies outside its image"
-                            : without_extent(box) ? "is removed: nothing of it is left inside its image"
+                            : without_extent(box, first_) ? "is removed: nothing of it is left inside its image"
                             : !seen_.insert({box, name}).second ? "is removed: it is there twice"
                                                                 : nullptr;
     if (why) {

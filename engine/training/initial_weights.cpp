@@ -73,7 +73,7 @@ std::optional<ClassRows> match_classes(const std::vector<std::string>& wanted, c
   return rows;
 }
 
-// Takes the rows of `rows` into a layer of `per_class` rows to a class.
+// Takes the rows of `rows` into a layer that has as many rows for each class.
 class RowsByClass {
  public:
   RowsByClass(const Model& init, const std::vector<std::string>& classes, const ClassRows& rows)

@@ -74,11 +74,12 @@ struct Preset {
   const char* name;
   RunConfig (*make)();
   bool published;  // freezes and drops out as the release does
+  const char* precision;
 };
-constexpr Preset presets[] = {{"py-faster-rcnn", py_faster_rcnn, true},
-                              {"paper-voc", paper_voc, true},
-                              {"small-data", small_data, true},
-                              {"bccd", bccd, false}};
+constexpr Preset presets[] = {{"py-faster-rcnn", py_faster_rcnn, true, "fp32"},
+                              {"paper-voc", paper_voc, true, "fp32"},
+                              {"small-data", small_data, true, "fp32"},
+                              {"bccd", bccd, false, "auto"}};
 
 }  // namespace
 
@@ -86,6 +87,12 @@ std::vector<std::string> preset_names() {
   std::vector<std::string> names;
   for (const Preset& one : presets) names.emplace_back(one.name);
   return names;
+}
+
+std::string preset_precision(const std::string& name) {
+  for (const Preset& one : presets)
+    if (one.name == name) return one.precision;
+  return "fp32";
 }
 
 RunConfig preset(const std::string& name, const std::string& arch, const ModelConfig* init) {

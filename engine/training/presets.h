@@ -17,4 +17,7 @@ std::vector<std::string> preset_names();
 // for an unknown preset or architecture.
 RunConfig preset(const std::string& name, const std::string& arch = {}, const ModelConfig* init = nullptr);
 
+// What the recipe multiplies in when nobody says otherwise: "fp32", or "auto", which is bf16 on a CPU that has it.
+std::string preset_precision(const std::string& name);
+
 }  // namespace frcnn

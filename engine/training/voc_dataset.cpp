@@ -132,8 +132,8 @@ std::vector<ImageSetLine> read_image_set(const std::string& path) {
   return lines;
 }
 
-bool without_extent(const std::array<double, 4>& box) {
-  const auto same = [](double a, double b) { return std::trunc(a - 1) == std::trunc(b - 1); };
+bool without_extent(const std::array<double, 4>& box, double first) {
+  const auto same = [&](double a, double b) { return std::trunc(a - first) == std::trunc(b - first); };
   return same(box[0], box[2]) || same(box[1], box[3]);
 }
 

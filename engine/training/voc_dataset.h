@@ -44,8 +44,9 @@ VocAnnotation parse_voc_annotation(std::string_view xml, const std::string& path
 std::string read_voc_text(const std::string& path);
 
 // Both sides of a direction in one pixel, as far as training can tell: it truncates. Where corners are
-// inclusive such a box is one pixel wide; annotators leave them behind by a click without a drag.
-bool without_extent(const std::array<double, 4>& box);
+// inclusive such a box is one pixel wide; annotators leave them behind by a click without a drag. `first`: where
+// counting begins, 1 or 0.
+bool without_extent(const std::array<double, 4>& box, double first);
 
 struct ImageSetLine {
   std::string id;

@@ -176,6 +176,8 @@ TEST_CASE("presets: the release's numbers, and what follows the architecture") {
   CHECK(preset("small-data", "init", &small).train.frozen.empty());
   CHECK(preset("paper-voc").train.loss.norm == LossNorm::paper);
   CHECK(preset("bccd").train.filler == Filler::he);
+  CHECK(preset_precision("bccd") == "auto");
+  CHECK(preset_precision("small-data") == "fp32");
   for (const std::string& name : preset_names()) {
     CHECK(preset(name).train.preset == name);
     CHECK(new_detector(preset(name).model, two, nullptr).layers.size() > 10);

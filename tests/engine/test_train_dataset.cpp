@@ -139,10 +139,13 @@ TEST_CASE("train dataset: what the check calls without extent is what is not lea
   folder.set("train");
   for (const VocObject& object : read_voc_sets(folder.path(), "train").images[0].objects) {
     const auto& b = object.box;
-    CHECK(without_extent(b) == (b[0] == b[2] || b[1] == b[3]));
+    CHECK(without_extent(b, 1) == (b[0] == b[2] || b[1] == b[3]));
   }
-  CHECK(without_extent({7.2, 3, 7.9, 9}));  // training truncates
-  CHECK_FALSE(without_extent({7.9, 3, 8.1, 9}));
+  CHECK(without_extent({7.2, 3, 7.9, 9}, 1));  // training truncates
+  CHECK_FALSE(without_extent({7.9, 3, 8.1, 9}, 1));
+  // Counted from 0, 0.4 to 1.6 are two pixels.
+  CHECK_FALSE(without_extent({0.4, 3, 1.6, 9}, 0));
+  CHECK(without_extent({0.4, 3, 0.6, 9}, 0));
 }
 
 TEST_CASE("train dataset: an image without an annotation is named where it is listed") {

@@ -129,6 +129,12 @@ gpu_suite.finish_folder(FOLDER, ABOUT)
 code, text, record = run("correctness", "--cases", "preprocess*")
 expect("a program that ends badly behind its cases fails", code == 1 and "ended behind this case" in text, text)
 
+try:
+    gpu_suite.run(["sleep", "600"], 1)
+    expect("a program that does not answer ends the suite", False)
+except SystemExit as stop:
+    expect("a program that does not answer ends the suite", "no answer within 1 s: sleep 600" in str(stop))
+
 # A suite that does not start, or finds a GPU that does not work, is a failure and no skip.
 for what, text_of_suite in (("says nothing", "exit 0"), ("crashes", "kill -SEGV $$"), ("lacks a library", "echo no; exit 127"),
                             ("says nonsense", "echo '[1]'"), ("fails behind its answer", """echo '{"device": {}}'; exit 1"""),

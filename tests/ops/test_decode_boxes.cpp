@@ -52,6 +52,21 @@ TEST_CASE("decode_boxes agrees with the double reference") {
   }
 }
 
+TEST_CASE("decode_boxes of inverted and huge rois stays inside the image") {
+  const std::vector<float> rois{0, 50, 60, 10, 20, 0, -1e9f, -1e9f, 1e9f, 1e9f, 0, 3e30f, 0, -3e30f, 5, 0, 7, 7, 7, 7};
+  const auto deltas = test::uniform({4, 8}, -1, 1, 2);
+  const auto out = test::run_op_any_threads(
+      DecodeBoxes{}, {test::f32({4, 5}, rois), deltas, test::f32({1, 3}, {600, 800, 2}), test::f32({1, 2}, {300, 400})});
+  const auto want = reference::decode_boxes<float>(rois, deltas.as<float>(), 2, 300, 400);
+  const auto got = out[0].as<float>();
+  REQUIRE(got.size() == want.size());
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    INFO("element " << i);
+    CHECK((got[i] >= 0 && got[i] <= (i % 2 ? 299.0f : 399.0f)));
+    CHECK(got[i] == Approx(want[i]).epsilon(1e-5).margin(1e-3));
+  }
+}
+
 TEST_CASE("decode_boxes divides by the scale as a float") {
   // 333 / 1.6f differs from 333 * (1 / 1.6f) in the last bit.
   const float scale = 1.6f, x = 333;

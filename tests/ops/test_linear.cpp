@@ -82,6 +82,33 @@ TEST_CASE("linear: no rows, nothing to do", "[linear]") {
   }
 }
 
+TEST_CASE("linear: a NaN or an infinity stays in its row, however many sums are split", "[linear]") {
+  const float bad_values[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()};
+  const auto work = [](const Shape& shape) { return tiled_work(shape[0], 9, shape[1]); };
+  const auto name = [](const Shape& shape) { return "linear with a NaN, " + to_string(shape); };
+  const Shape shapes[] = {{5, 33}, {3, 2048}};
+  for (const Shape& shape : affordable(shapes, work, name)) {
+    FRCNN_CASE(name(shape));
+    const Tensor weight = integers({9, shape[1]}, 7, 2), bias = integers({9}, 50, 3);
+    Tensor src = integers(shape, 7, 1);
+    const Tensor clean = run_op(Linear{}, {src, weight, bias}, 2)[0];
+    for (const float bad : bad_values) {
+      src.as<float>()[static_cast<std::size_t>(shape[1] + shape[1] / 2)] = bad;
+      Tensor ones = weight;
+      for (float& w : ones.as<float>()) w = std::max(std::abs(w), 1.0f);
+      const Tensor got = run_op(Linear{}, {src, ones, bias}, 2)[0];
+      const Tensor others = run_op(Linear{}, {src, weight, bias}, 2)[0];
+      for (std::size_t i = 0; i < got.as<float>().size(); ++i) {
+        if (i / 9 == 1) {
+          CHECK_FALSE(std::isfinite(got.as<float>()[i]));
+        } else {
+          CHECK(others.as<float>()[i] == clean.as<float>()[i]);
+        }
+      }
+    }
+  }
+}
+
 #if !defined(FRCNN_TEST_CUDA)
 TEST_CASE("linear: pooling in the epilogue is refused", "[linear]") {
   const std::vector<TensorSpec> in{{{2, 4}}, {{5, 4}}, {{5}}}, out{{{2, 5}}};

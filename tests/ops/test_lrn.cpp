@@ -45,3 +45,32 @@ TEST_CASE("lrn: large and tiny values", "[lrn]") {
       CHECK(got[0].as<float>()[i] == Approx(exact[i]).epsilon(1e-6).margin(1e-40));
   }
 }
+
+TEST_CASE("lrn: a NaN or an infinity spoils what its window reaches, and nothing else", "[lrn]") {
+  const Shape shape{1, 4, 5, 6};
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    for (const LrnRegion region : {LrnRegion::within_channel, LrnRegion::across_channels}) {
+      FRCNN_CASE(std::string("lrn of ") + (bad != bad ? "NaN" : "infinity"));
+      const Lrn op{region, 3, 1.0f, 0.75f, 2.0f};
+      Tensor src = uniform(shape, 1, 2, 1);
+      const Tensor clean = run_op_any_threads(op, {src})[0];
+      src.as<float>()[(1 * 5 + 2) * 6 + 3] = bad;  // y 1, x 2, channel 3
+      const Tensor got = run_op_any_threads(op, {src})[0];
+      for (int i = 0; i < 4 * 5 * 6; ++i) {
+        const int c = i % 6, x = i / 6 % 5, y = i / 30;
+        const bool reached = region == LrnRegion::within_channel
+                                 ? c == 3 && std::abs(x - 2) <= 1 && std::abs(y - 1) <= 1
+                                 : x == 2 && y == 1 && std::abs(c - 3) <= 1;
+        const float v = got.as<float>()[static_cast<std::size_t>(i)], was = clean.as<float>()[static_cast<std::size_t>(i)];
+        INFO("y " << y << " x " << x << " channel " << c);
+        if (!reached) {
+          CHECK(v == was);
+        } else if (bad != bad || (c == 3 && x == 2 && y == 1)) {
+          CHECK(std::isnan(v));
+        } else {
+          CHECK(v == 0);  // divided by an infinity
+        }
+      }
+    }
+  }
+}

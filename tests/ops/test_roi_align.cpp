@@ -71,6 +71,26 @@ TEST_CASE("roi_align of malformed rois") {
   }
 }
 
+TEST_CASE("roi_align passes NaN and infinities on, to the bins that sample them") {
+  for (const float bad : {nan_value, infinity}) {
+    auto features = test::uniform({1, 8, 8, 2}, 1, 2, 1);
+    const RoiAlign op{2, 2, 1.0f, 2, false};
+    const auto rois = test::f32({1, 5}, {0, 0.3f, 0.3f, 6.3f, 6.3f});
+    const test::Tensor clean = test::run_op_any_threads(op, {features, rois})[0];
+    features.as<float>()[0 * 2 + 1] = bad;  // the corner, channel 1: only the first bin comes near
+    features.as<float>()[(2 * 8 + 2) * 2 + 1] = bad;
+    const test::Tensor got = test::run_op_any_threads(op, {features, rois})[0];
+    for (std::size_t i = 0; i < 8; ++i) {
+      INFO("bin " << i / 2 << " channel " << i % 2);
+      if (i == 1) {
+        CHECK_FALSE(std::isfinite(got.as<float>()[i]));
+      } else {
+        CHECK(got.as<float>()[i] == clean.as<float>()[i]);
+      }
+    }
+  }
+}
+
 TEST_CASE("roi_align of a batch stays within the part of the map that an image owns") {
   test::check_own_maps(RoiAlign{3, 2, 0.0625f, 0, false});
   test::check_own_maps(RoiAlign{2, 2, 0.0625f, 2, true});

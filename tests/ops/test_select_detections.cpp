@@ -15,6 +15,7 @@ struct Case {
   bool agnostic;  // one box per roi for every class
   float step;     // scores are multiples of it (ties); 0: all different
   std::vector<std::int32_t> counts;
+  bool degenerate = false;  // with inverted boxes, boxes of no extent, and large ones
 };
 
 // Boxes on a quarter-pixel grid, so that overlaps are exact (reference/nms.h).
@@ -38,7 +39,13 @@ test::Tensor random_scores(const Case& c, unsigned salt) {
 
 void check(const SelectDetections& op, const Case& c) {
   const auto prob = random_scores(c, 1);
-  const auto boxes = random_boxes(c.batch * c.per_image, c.agnostic ? 1 : c.classes, 2);
+  auto boxes = random_boxes(c.batch * c.per_image, c.agnostic ? 1 : c.classes, 2);
+  for (std::size_t i = 0; c.degenerate && i < boxes.as<float>().size() / 4; ++i) {
+    float* const box = boxes.as<float>().data() + 4 * i;
+    if (i % 4 == 1) std::swap(box[0], box[2]);
+    if (i % 4 == 2) box[2] = box[0], box[3] = box[1];
+    if (i % 4 == 3) box[0] = box[1] = -1024, box[2] = box[3] = 1023;  // its area is a power of two
+  }
   const auto out = test::run_op_any_threads(op, {prob, boxes, test::i32({c.batch}, c.counts)});
   CHECK(out[2].as<std::int32_t>()[0] == 0);
   const auto capacity = static_cast<std::size_t>(out[0].spec.shape[1]);
@@ -94,6 +101,14 @@ TEST_CASE("select_detections agrees with the reference") {
       }
     }
   }
+}
+
+TEST_CASE("select_detections of inverted, empty and large boxes") {
+  for (const std::int64_t cap : {-1, 20})
+    for (const bool agnostic : {false, true}) {
+      FRCNN_CASE(fmt::format("degenerate boxes, cap {} agnostic {}", cap, agnostic));
+      check({0.0f, 0.3f, Suppress::above, cap, true}, {2, 30, 4, agnostic, 0, {30, 11}, true});
+    }
 }
 
 TEST_CASE("select_detections: the score threshold is strict, ties at the cap follow the option") {

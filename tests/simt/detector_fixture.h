@@ -29,6 +29,17 @@ inline std::shared_ptr<const Model> random_model(const ModelConfig& config = tin
   return std::make_shared<const Model>(config, std::move(weights), "tiny");
 }
 
+// Of the smallest inputs that still go through every kernel, for what is done many times.
+inline ModelConfig small_config() {
+  ModelConfig config = tiny::config();
+  config.short_side = 24;
+  config.long_side = 32;
+  config.rpn_min_size = 1;
+  config.post_nms_top_n = 5;
+  return config;
+}
+inline std::shared_ptr<const Model> small_model() { return random_model(small_config()); }
+
 struct Picture {
   std::vector<std::uint8_t> bytes;
   ImageView view;

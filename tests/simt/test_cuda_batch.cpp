@@ -17,16 +17,6 @@ DetectorOptions batches_of(int max_batch, const std::string& device = "cuda:0",
   return result;
 }
 
-// A model of the smallest inputs that still go through every kernel, for what is done many times.
-std::shared_ptr<const Model> small_model() {
-  ModelConfig config = tiny::config();
-  config.short_side = 24;
-  config.long_side = 32;
-  config.rpn_min_size = 1;
-  config.post_nms_top_n = 5;
-  return random_model(config);
-}
-
 DetectRequest with_proposals() {
   DetectRequest request;
   request.want_proposals = true;

@@ -19,16 +19,6 @@ FakeMachine::Properties machine_with(int devices, int driver = 13000, int comput
   return properties;
 }
 
-// Of the smallest size that still goes through every kernel.
-std::shared_ptr<const Model> small_model() {
-  ModelConfig config = tiny::config();
-  config.short_side = 24;
-  config.long_side = 32;
-  config.rpn_min_size = 1;
-  config.post_nms_top_n = 5;
-  return random_model(config);
-}
-
 }  // namespace
 
 TEST_CASE("a device that is not there is an error that says what is missing") {
@@ -372,6 +362,36 @@ TEST_CASE("an error at any call of a detection is reported, leaks nothing and is
     if (n % 8 == 1 || n == 2 * calls) CHECK(same_bits(expected, detector.detect(picture.view)));
   }
   CHECK(machine.violation() == "");
+}
+
+TEST_CASE("a sticky error at any call of a detection ends the detector, and leaks nothing") {
+  const Picture picture(32, 24, 1);
+  for (const bool graphs : {false, true}) {
+    DetectorOptions how = options();
+    how.gpu.graphs = graphs;
+    int calls = 0;
+    for (int n = 0; n == 0 || n <= calls; ++n) {
+      FakeMachine machine;
+      {
+        Detector detector(small_model(), how);
+        for (int i = 0; i < 2; ++i) detector.detect(picture.view);
+        machine.reset_counts();
+        if (n == 0) {
+          detector.detect(picture.view);
+          calls = machine.count_all();
+          continue;
+        }
+        INFO("call " << n << " of " << calls << (graphs ? ", graphs" : ", kernel by kernel"));
+        machine.fail(n, cudaErrorLaunchFailure, true);
+        message_of([&] { detector.detect(picture.view); }, ErrorCode::device);
+        CHECK(machine.failed());
+        CHECK(contains(message_of([&] { detector.detect(picture.view); }, ErrorCode::device), "dead"));
+      }
+      CHECK(machine.allocations_alive() == 0);
+      CHECK(machine.violation() == "");
+    }
+    CHECK(calls > (graphs ? 3 : 15));
+  }
 }
 
 TEST_CASE("an error at any call of making a detector and its first detection leaves nothing behind") {
