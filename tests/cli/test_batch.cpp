@@ -142,7 +142,7 @@ TEST_CASE("bench --batch times batches and counts images") {
   CHECK(contains(text.out, "2 batches after 3 for warm-up"));
 }
 
-TEST_CASE("--batch takes whole numbers from 1 on, and every help names it") {
+TEST_CASE("batches: --batch takes whole numbers from 1 on, and every help names it") {
   const Pictures p;
   for (const char* wrong : {"0", "-1", "2.5", "many"}) {
     INFO(wrong);

@@ -137,7 +137,8 @@ TEST_CASE("train dataset: what the check calls without extent is what is not lea
     for (int k = 0; k < 4; ++k) objects.push_back({"cat", {3 + i, 3 + k, 5, 5}});
   folder.add("a", 40, 30, objects);
   folder.set("train");
-  for (const VocObject& object : read_voc_sets(folder.path(), "train").images[0].objects) {
+  const auto sets = read_voc_sets(folder.path(), "train");
+  for (const VocObject& object : sets.images[0].objects) {
     const auto& b = object.box;
     CHECK(without_extent(b, 1) == (b[0] == b[2] || b[1] == b[3]));
   }
