@@ -264,7 +264,8 @@ void start(TrainCommand& command, TrainSetup& setup) {
 }  // namespace
 
 TrainSetup prepare(TrainCommand& command) {
-  if (command.resume && !fs::exists(run_file(command)))
+  std::error_code none;
+  if (command.resume && !fs::exists(run_file(command), none))
     fail(fmt::format("{}: there is no run to resume: {} is not there; start without --resume", command.out,
                      run_file(command)));
   make_absolute(command);
@@ -293,7 +294,7 @@ RunLock::RunLock(const std::string& directory) {
   for (fs::path folder = fs::absolute(directory).lexically_normal(); !fs::exists(folder, error);
        folder = folder.parent_path())
     made_.push_back(folder.string());
-  if (fs::exists(directory) && !fs::is_directory(directory))
+  if (fs::exists(directory, error) && !fs::is_directory(directory, error))
     throw Error(ErrorCode::io, fmt::format("{}: exists and is not a directory", directory));
   fs::create_directories(directory, error);
   if (error) throw Error(ErrorCode::io, fmt::format("{}: cannot be made: {}", directory, error.message()));

@@ -91,7 +91,7 @@ class Checker {
   }
 
   DataReport run() {
-    if (!fs::is_directory(root_ / "Annotations"))
+    if (std::error_code none; !fs::is_directory(root_ / "Annotations", none))
       throw Error(ErrorCode::io,
                   fmt::format("{}: not a VOC dataset: there is no folder Annotations in it", root_.string()));
     if (repair_is_unfinished(root_.string()))
@@ -154,7 +154,7 @@ class Checker {
         if (!checked) continue;
         if (!first)
           add(Defect::listed_twice, file, line, fmt::format("image {} is listed twice", id));
-        else if (!fs::is_regular_file(annotation_of(id)))
+        else if (std::error_code none; !fs::is_regular_file(annotation_of(id), none))
           add(Defect::no_annotation, file, line, fmt::format("image {} has no annotation", id));
       }
       if (checked && set.empty()) add(Defect::bad_set, file, 0, "the image set is empty");
@@ -229,7 +229,7 @@ class Checker {
 
   void read(const std::string& id, std::vector<VocAnnotation>& annotations) {
     const std::string path = annotation_of(id);
-    if (!fs::is_regular_file(path)) return;  // told where it is listed
+    if (std::error_code none; !fs::is_regular_file(path, none)) return;  // told where it is listed
     try {
       annotations.push_back(parse_voc_annotation(read_voc_text(path), path));
       annotations.back().id = id;

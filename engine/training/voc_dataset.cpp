@@ -177,7 +177,8 @@ VocAnnotation parse_voc_annotation(std::string_view xml, const std::string& path
 
 VocDataset read_voc_dataset(const std::string& directory, const std::string& set) {
   const std::filesystem::path root(directory);
-  if (!std::filesystem::is_directory(root / "Annotations")) {
+  std::error_code none;  // what cannot be asked for, a name too long, say, is not there
+  if (!std::filesystem::is_directory(root / "Annotations", none)) {
     throw Error(ErrorCode::io,
                 fmt::format("{}: not a VOC dataset: there is no folder Annotations in it", directory));
   }
@@ -190,7 +191,7 @@ VocDataset read_voc_dataset(const std::string& directory, const std::string& set
     if (!seen.insert(id).second)
       throw Error(ErrorCode::bad_file, fmt::format("{}:{}: image {} is listed twice", list, line, id));
     const std::string path = (root / "Annotations" / (id + ".xml")).string();
-    if (!std::filesystem::exists(path))
+    if (!std::filesystem::exists(path, none))
       throw Error(
           ErrorCode::io,
           fmt::format("{}:{}: image {} has no annotation: {} is not there; `frcnn data check {}` finds "
@@ -206,9 +207,10 @@ VocDataset read_voc_dataset(const std::string& directory, const std::string& set
 
 std::string voc_image_path(const std::string& directory, const std::string& id) {
   const std::filesystem::path folder = std::filesystem::path(directory) / "JPEGImages";
+  std::error_code none;
   for (const char* extension : {".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG", ".BMP"}) {
     const std::filesystem::path path = folder / (id + extension);
-    if (std::filesystem::is_regular_file(path)) return path.string();
+    if (std::filesystem::is_regular_file(path, none)) return path.string();
   }
   throw Error(ErrorCode::io,
               fmt::format("{}: no image of this name (.jpg, .jpeg, .png or .bmp)", (folder / id).string()));

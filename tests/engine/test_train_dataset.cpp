@@ -156,6 +156,10 @@ TEST_CASE("train dataset: an image without an annotation is named where it is li
   scratch::check_error([&] { make(folder); }, ErrorCode::io,
                        {"ImageSets/Main/train.txt:3: image gone has no annotation", "gone.xml is not there",
                         "`frcnn data check " + folder.path() + "`"});
+  const std::string long_name(300, 'x');  // longer than any file may be called
+  folder.set("train", {"a", long_name});
+  scratch::check_error([&] { make(folder); }, ErrorCode::io, {"train.txt:2: image xxx", "is not there"});
+  scratch::check_error([&] { voc_image_path(folder.path(), long_name); }, ErrorCode::io, {"no image of this name"});
 }
 
 TEST_CASE("train dataset: sets are joined; missing and unstated things are told") {
