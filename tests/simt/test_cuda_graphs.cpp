@@ -13,16 +13,6 @@ using simt::FakeMachine;
 
 namespace {
 
-// Of the smallest size that still goes through every kernel.
-std::shared_ptr<const Model> small_model() {
-  ModelConfig config = tiny::config();
-  config.short_side = 24;
-  config.long_side = 32;
-  config.rpn_min_size = 1;
-  config.post_nms_top_n = 5;
-  return random_model(config);
-}
-
 DetectorOptions without_graphs(DetectorOptions options) {
   options.gpu.graphs = false;
   return options;
