@@ -31,7 +31,8 @@ constexpr int longest_side = 32768;  // as in a model file
 struct BenchOptions {
   std::string model, architecture, input, image, sizes, json, save_model;
   int batch = 1, iterations = 20, warmup = 3, sessions = 1;
-  bool per_layer = false, step = false;
+  double seconds = 0;
+  bool per_layer = false, step = false, on_device = false;
   DeviceOptions device;
 };
 
@@ -41,15 +42,15 @@ constexpr const char* bench_help =
     "  frcnn bench zf.safetensors --input 600x1000 --threads 2 --json zf.json\n"
     "  frcnn bench zf.safetensors --sizes random --concurrency 2\n"
     "\n"
-    "An image is timed from its pixels in memory to its boxes; decoding a file is not. The first image of a "
-    "size "
-    "also\n"
-    "plans that size, and the first of all touches memory for the first time: it is told apart, and warm-up "
-    "images\n"
-    "are not counted. Quantiles are nearest ranks. The time of loading begins with opening the file and ends "
-    "when\n"
-    "the detector is ready: configuration read, weights checked and packed.\n"
-    "Layers are timed in runs of their own, waiting for the device after each; a share is of their sum.\n"
+    "An image is timed from its pixels in memory to its boxes; decoding a file is not. The first image of a\n"
+    "size also plans that size, and the first of all touches memory for the first time: it is told apart, and\n"
+    "warm-up images are not counted. Quantiles are nearest ranks. The time of loading begins with opening the\n"
+    "file and ends when the detector is ready: configuration read, weights checked and packed.\n"
+    "Layers are timed in runs of their own: on the CPU one by one, on a GPU among 20 of their kind that\n"
+    "follow each other without waiting, so that small ones may find their inputs in a cache. A share is of\n"
+    "the sum.\n"
+    "With --sizes new every size is one that the session has not seen: it is asked for once, which plans it,\n"
+    "and three times more. All times but known_ms are those of the first requests.\n"
     "With --batch N one image is N images detected by one call, in all that counts or times images; only the\n"
     "images per second, and what was found in the first image, are of single ones.";
 
@@ -125,6 +126,27 @@ std::vector<std::pair<int, int>> random_sizes(Size largest) {
   return sizes;
 }
 
+constexpr std::size_t known_requests = 3;  // of --sizes new, behind a size's first one
+
+// First `before` times the largest one, then up to `count` others, each followed by its known_requests.
+std::vector<std::pair<int, int>> new_sizes(Size largest, int before, int count) {
+  const auto [shorter, longer] = std::minmax({largest.height, largest.width});
+  std::vector<std::pair<int, int>> others;
+  for (int side = shorter; side <= longer; ++side)
+    for (const auto& size : {std::pair{shorter, side}, std::pair{side, shorter}})
+      if (size != std::pair{largest.height, largest.width} && (others.empty() || others.back() != size))
+        others.push_back(size);
+  if (others.empty())
+    throw Error(ErrorCode::invalid_argument, fmt::format("--sizes new: within {}x{} there is no other size",
+                                                         largest.height, largest.width));
+  std::mt19937 random(1);
+  for (std::size_t i = others.size(); i > 1; --i) std::swap(others[i - 1], others[random() % i]);
+  others.resize(std::min(others.size(), static_cast<std::size_t>(count)));
+  std::vector<std::pair<int, int>> sizes(static_cast<std::size_t>(before), {largest.height, largest.width});
+  for (const auto& size : others) sizes.insert(sizes.end(), 1 + known_requests, size);
+  return sizes;
+}
+
 // The network's input is as large as the picture: every picture that is made here fits the rule exactly, at
 // scale 1.
 std::shared_ptr<const Model> at_size(const Model& model, Size input) {
@@ -171,10 +193,17 @@ Prepared prepare(const BenchOptions& options) {
   r.detector = detector_options(options.device);
   r.detector.max_batch = options.batch;
   if (r.detector.threads == 0) r.detector.threads = std::max(1, usable_cores() / options.sessions);
-  if (options.sizes == "random") {
+  r.iterations = options.iterations;
+  if (options.sizes != "fixed") {
     const int side = std::max(p.input.height, p.input.width);
     r.picture = resized(read_picture(options), side, side);
-    r.sizes = random_sizes(p.input);
+    if (options.sizes == "random") {
+      r.sizes = random_sizes(p.input);
+    } else {
+      const int before = 1 + options.warmup;  // the first image of all, and those for warm-up
+      r.sizes = new_sizes(p.input, before, options.iterations);
+      r.iterations = static_cast<int>(r.sizes.size()) - before;
+    }
   } else {
     r.picture = resized(read_picture(options), p.input.height, p.input.width);
     r.sizes = {{p.input.height, p.input.width}};
@@ -186,19 +215,42 @@ Prepared prepare(const BenchOptions& options) {
     r.load = [model, input = p.input] { return at_size(*model, input); };
   }
   r.warmup = options.warmup;
-  r.iterations = options.iterations;
+  r.seconds = options.seconds;
+  r.on_device = options.on_device;
   r.sessions = options.sessions;
   r.per_layer = options.per_layer;
   if (options.step) r.more = [](const std::vector<double>& ms) { return line_asks_for_one_more(ms); };
   return p;
 }
 
+// Of --sizes new: leaves the first requests' times, and returns for each the median of the others of its
+// size. What
+// --seconds cut short goes.
+std::vector<double> take_known(std::vector<double>& samples) {
+  std::vector<double> first, known;
+  for (auto at = samples.begin(); samples.end() - at > std::ptrdiff_t{known_requests};
+       at += 1 + std::ptrdiff_t{known_requests}) {
+    first.push_back(*at);
+    known.push_back(quantile({at + 1, at + 1 + std::ptrdiff_t{known_requests}}, 0.5));
+  }
+  if (first.empty())
+    throw Error(ErrorCode::invalid_argument, "--seconds: over before a single new size was known");
+  samples = std::move(first);
+  return known;
+}
+
 double mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
+std::vector<double> excess(const std::vector<double>& first, const std::vector<double>& known) {
+  std::vector<double> more;
+  for (std::size_t i = 0; i < known.size(); ++i) more.push_back(first[i] - known[i]);
+  return more;
+}
+
 double images_per_second(int batch, const BenchResult& result) {
-  return 1000.0 * batch * static_cast<double>(result.samples_ms.size()) / result.wall_ms;
+  return 1000.0 * batch * static_cast<double>(result.batches) / result.wall_ms;
 }
 
 double total_ms(const std::vector<BenchLayer>& layers) {
@@ -228,7 +280,8 @@ void print_layers(const std::vector<BenchLayer>& layers) {
              flops / 1e9, flops / total / 1e6);
 }
 
-void print_human(const BenchOptions& options, const Prepared& p, const BenchResult& r) {
+void print_human(const BenchOptions& options, const Prepared& p, const BenchResult& r,
+                 const std::vector<double>& known) {
   fmt::print("{}, input {}{}x{}, {} on {}, {} thread{}", p.model_name,
              options.sizes == "random" ? "within " : "", p.input.height, p.input.width, name_of(r.precision),
              r.device, p.request.detector.threads, p.request.detector.threads == 1 ? "" : "s");
@@ -241,13 +294,22 @@ void print_human(const BenchOptions& options, const Prepared& p, const BenchResu
   fmt::print("first {}  {:.1f} ms ({} proposals, {} detections{})\n", one, r.first_image_ms, r.proposals,
              r.detections, options.batch > 1 ? " in its first image" : "");
   fmt::print(
-      "{}        median {:.2f} ms, p90 {:.2f}, p99 {:.2f}, least {:.2f}, most {:.2f}; {:.2f} images/s\n",
+      "{}        median {:.2f} ms, p90 {:.2f}, p99 {:.2f}, p99.9 {:.2f}, least {:.2f}, most {:.2f}; {:.2f} "
+      "images/s\n",
       one, quantile(r.samples_ms, 0.5), quantile(r.samples_ms, 0.9), quantile(r.samples_ms, 0.99),
-      *std::min_element(r.samples_ms.begin(), r.samples_ms.end()),
+      quantile(r.samples_ms, 0.999), *std::min_element(r.samples_ms.begin(), r.samples_ms.end()),
       *std::max_element(r.samples_ms.begin(), r.samples_ms.end()), images_per_second(options.batch, r));
   fmt::print("             {} {}{} after {} for warm-up{}\n", r.samples_ms.size(), one,
-             r.samples_ms.size() == 1 ? "" : options.batch > 1 ? "es" : "s", options.warmup,
-             options.sessions > 1 ? " of each session" : "");
+             r.samples_ms.size() == 1 ? ""
+             : options.batch > 1      ? "es"
+                                      : "s",
+             options.warmup, options.sessions > 1 ? " of each session" : "");
+  if (!known.empty())
+    fmt::print(
+        "known size   median {:.2f} ms; a size's first request takes {:.2f} ms more at the median, at most "
+        "{:.2f}\n",
+        quantile(known, 0.5), quantile(excess(r.samples_ms, known), 0.5),
+        quantile(excess(r.samples_ms, known), 1));
   fmt::print(
       "memory       arena {:.1f} MiB used of {:.1f} reserved, packed weights {:.1f} MiB, peak of the process "
       "{:.1f} MiB\n",
@@ -291,13 +353,15 @@ Json layers_json(const std::vector<BenchLayer>& layers) {
     Json one{{"layer", l.layer},   {"op", l.op}, {"stage", l.stage},
              {"kernel", l.kernel}, {"ms", l.ms}, {"share", l.ms / total}};
     one["gflop"] = l.flops / 1e9;
+    one["mbytes"] = l.bytes / 1e6;
     one["gflop_per_s"] = l.flops > 0 && l.ms > 0 ? Json(l.flops / l.ms / 1e6) : Json(nullptr);
     list.push_back(std::move(one));
   }
   return list;
 }
 
-std::string to_json(const BenchOptions& options, const Prepared& p, const BenchResult& r) {
+std::string to_json(const BenchOptions& options, const Prepared& p, const BenchResult& r,
+                    const std::vector<double>& known) {
   Json json{{"schema_version", schema_version},
             {"version", FRCNN_VERSION},
             {"commit", FRCNN_COMMIT},
@@ -315,19 +379,24 @@ std::string to_json(const BenchOptions& options, const Prepared& p, const BenchR
             {"threads", p.request.detector.threads},
             {"input", {{"height", p.input.height}, {"width", p.input.width}}},
             {"sizes", options.sizes},
+            {"pixels", options.on_device ? "device" : "host"},
             {"image", options.image.empty() ? Json(nullptr) : Json(options.image)},
             {"batch", options.batch},
             {"concurrency", options.sessions},
             {"warmup", options.warmup},
             {"iters", options.iterations},
-            {"load_ms", options.architecture.empty() ? Json(r.load_ms) : Json(nullptr)},  // drawn weights load nothing
+            {"seconds", options.seconds > 0 ? Json(options.seconds) : Json(nullptr)},
+            {"load_ms",
+             options.architecture.empty() ? Json(r.load_ms) : Json(nullptr)},  // drawn weights load nothing
             {"first_image_ms", r.first_image_ms},
             {"median_ms", quantile(r.samples_ms, 0.5)},
             {"p90_ms", quantile(r.samples_ms, 0.9)},
             {"p99_ms", quantile(r.samples_ms, 0.99)},
+            {"p999_ms", quantile(r.samples_ms, 0.999)},
             {"mean_ms", mean(r.samples_ms)},
             {"images_per_s", images_per_second(options.batch, r)},
             {"samples_ms", r.samples_ms},
+            {"known_ms", known.empty() ? Json(nullptr) : Json(known)},
             {"proposals", r.proposals},
             {"detections", r.detections},
             {"arena_bytes", r.arena_bytes},
@@ -335,21 +404,24 @@ std::string to_json(const BenchOptions& options, const Prepared& p, const BenchR
             {"packed_weight_bytes", r.packed_bytes},
             {"peak_rss_bytes", r.peak_bytes},
             {"sessions", sessions_json(r.sessions)},
+            {"layer_repeats", r.layer_repeats},
             {"layers", layers_json(r.layers)}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 int bench(const BenchOptions& options) {
   const Prepared prepared = prepare(options);
-  const BenchResult result = run_bench(prepared.request);
+  BenchResult result = run_bench(prepared.request);
+  const std::vector<double> known =
+      options.sizes == "new" ? take_known(result.samples_ms) : std::vector<double>();
   if (options.json == "-") {
-    const std::string text = to_json(options, prepared, result);
+    const std::string text = to_json(options, prepared, result, known);
     std::fwrite(text.data(), 1, text.size(), stdout);  // main() checks stdout at the end
     return exit_ok;
   }
-  print_human(options, prepared, result);
+  print_human(options, prepared, result, known);
   if (!options.json.empty()) {
-    const std::string text = to_json(options, prepared, result);
+    const std::string text = to_json(options, prepared, result, known);
     write_atomically(options.json, text);
   }
   return exit_ok;
@@ -376,11 +448,24 @@ void add_measurement_options(CLI::App& command, BenchOptions& o) {
           ->group(group);
   CLI::Option* const sizes =
       command
-          .add_option("--sizes", o.sizes, "random: 64 sizes of the input's shorter side, in either direction")
-          ->check(CLI::IsMember({"fixed", "random"}).description(""))
+          .add_option(
+              "--sizes", o.sizes,
+              "random: 64 sizes of the input's shorter side, in either direction; new: each is asked for "
+              "the first time, and then again")
+          ->check(CLI::IsMember({"fixed", "random", "new"}).description(""))
           ->type_name("NAME")
           ->default_str("fixed")
           ->group(group);
+  command
+      .add_option("--seconds", o.seconds, "No image begins later than that into the measurement; 0: no limit")
+      ->check(CLI::Range(0.0, 86400.0).description(""))
+      ->type_name("S")
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_flag("--pixels-on-device", o.on_device,
+                "The picture lies in the GPU's memory already: the time of an image is without its upload")
+      ->group(group);
   command.add_flag("--per-layer", o.per_layer, "Also the time, GFLOP/s and kernel of every layer")
       ->excludes(sessions)
       ->excludes(sizes)
@@ -435,6 +520,8 @@ void add_bench(CLI::App& app, Action& action) {
     if (options->model.empty() && options->architecture.empty())
       throw CLI::RequiredError("MODEL (or --arch NAME)");
     if (!options->input.empty()) parse_size(options->input);
+    if (options->sizes == "new" && (options->sessions > 1 || options->batch > 1 || options->step))
+      throw CLI::ValidationError("--sizes new", "is for one image at a time of one session, without --step");
     if (options->step && options->json == "-")
       throw CLI::ValidationError("--step prints times; give --json a file");
     action = [options] { return bench(*options); };

@@ -39,15 +39,24 @@ class Lane {
   Lane(const BenchRequest& request, std::size_t first, std::shared_ptr<const Model> model)
       : request_(request),
         next_(first),
-        detector_(std::move(model), open_device(request.detector, first > 0), request.detector) {}
+        detector_(std::move(model), open_device(request.detector, first > 0), request.detector),
+        pixels_(request.picture.bgr.data()) {
+    if (!request.on_device) return;
+    if (detector_.device().is_host())
+      throw Error(ErrorCode::invalid_argument,
+                  "pixels on the device: " + detector_.device().name() + " computes in the host's memory");
+    on_device_ = detector_.device().allocate(request.picture.bgr.size());
+    detector_.device().upload(on_device_.get(), pixels_, request.picture.bgr.size());
+    pixels_ = static_cast<const std::uint8_t*>(on_device_.get());
+  }
 
   // The time of one batch and what was found in its first image.
   double batch(DetectResult* result = nullptr, bool by_node = false) {
-    const Image& picture = request_.picture;
     std::vector<ImageView> views(static_cast<std::size_t>(request_.detector.max_batch));
     for (ImageView& view : views) {
       const auto [height, width] = request_.sizes[next_++ % request_.sizes.size()];
-      view = {picture.bgr.data(), width, height, std::ptrdiff_t{3} * picture.width};
+      view = {pixels_, width, height, std::ptrdiff_t{3} * request_.picture.width};
+      if (on_device_) view.memory = PixelMemory::device;
     }
     DetectRequest wanted;
     wanted.want_times = by_node;
@@ -59,10 +68,15 @@ class Lane {
     return ms;
   }
 
-  std::vector<double> batches(int count) {
+  // At least one, at most `count`, none of them begun after `seconds`.
+  std::vector<double> batches(int count, double seconds) {
+    const Clock::time_point start = Clock::now();
     std::vector<double> ms;
     ms.reserve(static_cast<std::size_t>(count));
-    for (int i = 0; i < count; ++i) ms.push_back(batch());
+    for (int i = 0; i < count; ++i) {
+      if (i > 0 && seconds > 0 && ms_since(start) > seconds * 1000) break;
+      ms.push_back(batch());
+    }
     return ms;
   }
 
@@ -79,6 +93,8 @@ class Lane {
   const BenchRequest& request_;
   std::size_t next_;  // the next image's number
   Detector detector_;
+  const std::uint8_t* pixels_;
+  std::shared_ptr<void> on_device_;  // them, where they lie there
   std::size_t arena_bytes_ = 0;
 };
 
@@ -95,7 +111,7 @@ void run_together(const BenchRequest& request, std::vector<std::unique_ptr<Lane>
     Clock::time_point begin, end;
     std::exception_ptr own;
     try {
-      lane.batches(request.warmup);
+      lane.batches(request.warmup, 0);
     } catch (...) {
       own = std::current_exception();
     }
@@ -103,7 +119,8 @@ void run_together(const BenchRequest& request, std::vector<std::unique_ptr<Lane>
     begin = Clock::now();
     try {
       if (!own && !incomplete)
-        ms = request.more ? lane.batches_while(request.more) : lane.batches(request.iterations);
+        ms = request.more ? lane.batches_while(request.more)
+                          : lane.batches(request.iterations, request.seconds);
     } catch (...) {
       own = std::current_exception();
     }
@@ -137,14 +154,38 @@ void run_together(const BenchRequest& request, std::vector<std::unique_ptr<Lane>
   if (request.more) result.wall_ms = std::accumulate(result.samples_ms.begin(), result.samples_ms.end(), 0.0);
 }
 
-// Runs of their own, since waiting for the device after every node takes time as well.
-std::vector<BenchLayer> time_layers(const BenchRequest& request, Lane& lane) {
+// Everything that a node reads and writes, each once, if it could keep the rest to itself.
+double bytes_of(const Graph& graph, const Node& node, Precision precision) {
+  const bool half = precision == Precision::fp16 || precision == Precision::bf16;
+  double bytes = 0;
+  for (const auto* ids : {&node.in, &node.out}) {
+    for (const ValueId id : *ids) {
+      const Value& value = graph.value(id);
+      const bool narrowed = half && value.role == Role::weight && value.spec.shape.rank > 1;
+      bytes += static_cast<double>(value.spec.shape.elements()) *
+               static_cast<double>(narrowed ? 2 : size_of(value.spec.dtype));
+    }
+  }
+  return bytes;
+}
+
+// Runs of their own. On the host a node is done when its call returns; a GPU is kept busy with one node at a
+// time, since launching it and waiting for it alone takes longer than many a node itself.
+std::vector<BenchLayer> time_layers(const BenchRequest& request, Lane& lane, int repeats) {
   std::vector<std::vector<double>> ms;
-  for (int i = 0; i < request.iterations; ++i) {
-    DetectResult found;
-    lane.batch(&found, true);
-    ms.resize(found.times.size());
-    for (std::size_t n = 0; n < ms.size(); ++n) ms[n].push_back(found.times[n].ms);
+  std::vector<NodeTime> times;
+  const int runs = repeats > 0 ? std::min(request.iterations, 5) : request.iterations;
+  for (int i = 0; i < runs; ++i) {
+    if (repeats > 0) {
+      if (i == 0) lane.batch();  // the size whose inputs the others read again
+      lane.detector().session().latest()->run_repeated(repeats, times);
+    } else {
+      DetectResult found;
+      lane.batch(&found, true);
+      times = std::move(found.times);
+    }
+    ms.resize(times.size());
+    for (std::size_t n = 0; n < ms.size(); ++n) ms[n].push_back(times[n].ms);
   }
   const Executable& program = *lane.detector().session().latest();
   const Graph& graph = program.graph();
@@ -159,7 +200,8 @@ std::vector<BenchLayer> time_layers(const BenchRequest& request, Lane& lane) {
     layers.push_back({node.layer, std::string(name_of(node.op)),
                       std::string(stage_names[static_cast<std::size_t>(node.stage)]),
                       program.implementation(n), quantile(std::move(ms[n]), 0.5),
-                      flops(node.op, specs(node.in), specs(node.out))});
+                      flops(node.op, specs(node.in), specs(node.out)),
+                      bytes_of(graph, node, lane.detector().device().precision())});
   }
   return layers;
 }
@@ -187,8 +229,12 @@ BenchResult run_bench(const BenchRequest& request) {
   for (int i = 1; i < request.sessions; ++i)
     lanes.push_back(std::make_unique<Lane>(request, static_cast<std::size_t>(i) * 7, model));
   run_together(request, lanes, result);
+  result.batches = result.samples_ms.size();
   for (const auto& lane : lanes) result.sessions.push_back(lane->detector().session().stats());
-  if (request.per_layer) result.layers = time_layers(request, *lanes[0]);
+  if (request.per_layer) {
+    if (!lanes[0]->detector().device().is_host()) result.layer_repeats = std::min(request.iterations, 20);
+    result.layers = time_layers(request, *lanes[0], result.layer_repeats);
+  }
 
   result.device = lanes[0]->detector().device().name();
   result.precision = lanes[0]->detector().device().precision();

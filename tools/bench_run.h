@@ -20,7 +20,9 @@ struct BenchRequest {
   Image picture;             // every input is its upper left part
   std::vector<std::pair<int, int>>
       sizes;                        // height, width of the inputs, taken in turn; at most the picture's
+  bool on_device = false;           // the picture lies in the GPU's memory, not in the host's
   int warmup = 3, iterations = 20;  // batches of each session
+  double seconds = 0;               // no batch begins later than that into the measurement; 0: no limit
   int sessions = 1;                 // each in its own thread, sharing the model
   bool per_layer = false;           // one more run of all iterations, timed node by node
   // In place of `iterations`, in a single session: asked before each batch, given all times so far.
@@ -31,6 +33,7 @@ struct BenchLayer {
   std::string layer, op, stage, kernel;
   double ms = 0;     // median
   double flops = 0;  // a multiplication and an addition are two
+  double bytes = 0;  // of all inputs, weights in the precision's type, and outputs, each once
 };
 
 struct BenchResult {
@@ -38,9 +41,11 @@ struct BenchResult {
   Precision precision = Precision::fp32;
   double load_ms = 0, first_image_ms = 0;
   std::vector<double> samples_ms;  // of every batch of every session, without decoding a file
+  std::size_t batches = 0;         // as many
   double wall_ms =
       0;  // from the first session's first sample to the last one's last; the sum where `more` decides
-  std::vector<BenchLayer> layers;              // per_layer
+  std::vector<BenchLayer> layers;  // per_layer
+  int layer_repeats = 0;  // a layer's time is among so many of its kind; 0: alone, with a wait behind it
   std::int64_t proposals = 0, detections = 0;  // of the first image
   std::size_t arena_bytes = 0;                 // that the largest plan used of a session's arena
   std::size_t reserved_bytes = 0;              // a session's arena: address space on the CPU, memory on a GPU

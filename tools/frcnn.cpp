@@ -58,6 +58,8 @@ int main(int argc, char** argv) {
 
   frcnn::Action action;
   frcnn::add_detect(app, action);
+  frcnn::add_bench(app, action);
+#if !defined(FRCNN_GPU_TOOL)  // the program for a machine with a GPU and little else has what needs no library
   frcnn::add_run(app, action);
   frcnn::add_diff(app, action);
   frcnn::add_convert(app, action);
@@ -66,8 +68,8 @@ int main(int argc, char** argv) {
   frcnn::add_eval(app, action);
   frcnn::add_train(app, action);
   frcnn::add_data(app, action);
-  frcnn::add_bench(app, action);
   frcnn::add_doctor(app, action);
+#endif
 
   try {
     app.parse(argc, argv);

@@ -1,7 +1,6 @@
 #include "machine.h"
 
 #include <fmt/format.h>
-#include <oneapi/dnnl/dnnl.h>
 #include <sched.h>
 
 #include <fstream>
@@ -43,28 +42,6 @@ std::string memory_text(const char* key) {
   return fmt::format("{:.1f} GiB", kib / (1 << 20));
 }
 
-// What oneDNN sees matters more than what the processor has: a virtual machine may hide instructions.
-std::string dnnl_isa() {
-  switch (dnnl_get_effective_cpu_isa()) {
-    case dnnl_cpu_isa_sse41:
-      return "SSE4.1";
-    case dnnl_cpu_isa_avx:
-      return "AVX";
-    case dnnl_cpu_isa_avx2:
-      return "AVX2";
-    case dnnl_cpu_isa_avx512_core:
-      return "AVX-512";
-    case dnnl_cpu_isa_avx512_core_vnni:
-      return "AVX-512 with VNNI";
-    case dnnl_cpu_isa_avx512_core_bf16:
-      return "AVX-512 with bf16";
-    case dnnl_cpu_isa_avx512_core_amx:
-      return "AVX-512 with AMX";
-    default:  // newer than these names
-      return fmt::format("{:#x}", static_cast<unsigned>(dnnl_get_effective_cpu_isa()));
-  }
-}
-
 std::string instruction_sets() {
   std::string list;
 #if defined(__x86_64__)
@@ -83,11 +60,6 @@ std::string instruction_sets() {
   add(flags.find(" amx_tile ") != std::string::npos, "amx");
 #endif
   return list.empty() ? "none that matter here" : list;
-}
-
-std::string dnnl_library() {
-  const dnnl_version_t* version = dnnl_version();
-  return fmt::format("{}.{}.{}", version->major, version->minor, version->patch);
 }
 
 }  // namespace frcnn

@@ -342,6 +342,36 @@ void Executable::run(std::vector<NodeTime>* times) {
   });
 }
 
+// What surrounds the repeats (a launch, a wait) is in the time of one as in that of several, and cancels out.
+void Executable::run_repeated(int repeats, std::vector<NodeTime>& times) {
+  using Clock = std::chrono::steady_clock;
+  times.clear();
+  waiting_on_error([&] {
+    send_inputs();
+    if (counts_) ++counts_->eager;
+    void* const stream = device_.stream();
+    for (std::size_t n = 0; n < steps_.size(); ++n) {
+      const auto queue = [&](int count) {
+        for (int i = 0; i < count; ++i) run_node(steps_[n], stream);
+      };
+      const auto timed = [&](int count) {
+        const auto recorded = can_be_recorded() ? device_.record([&] { queue(count); }) : nullptr;
+        if (recorded) device_.replay(*recorded);  // the first replay also makes it ready
+        device_.synchronize();
+        const Clock::time_point start = Clock::now();
+        recorded ? device_.replay(*recorded) : queue(count);
+        device_.synchronize();
+        return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+      };
+      queue(1);
+      const double one = timed(1), several = timed(1 + repeats);
+      const Node& node = graph_.nodes()[n];
+      times.push_back({node.layer, node.stage, steps_[n].prepared.implementation,
+                       std::max(0.0, several - one) / repeats});
+    }
+  });
+}
+
 void Executable::run_steps(std::vector<NodeTime>* times) {
   using Clock = std::chrono::steady_clock;
   if (times) times->clear();

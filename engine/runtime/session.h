@@ -79,6 +79,10 @@ class Executable {
   // then replays nothing. Guarded: throws Error(device) naming the layer that wrote outside its output. What
   // a failing run had recorded is dropped: the next one records anew.
   void run(std::vector<NodeTime>* times = nullptr);
+  // The time of every node among `repeats` of its kind, one behind the other without waiting between them: what it takes
+  // in a run that is one recording. Where the device records, the repeats are a recording of their own. Reads the
+  // inputs as the last run was given them.
+  void run_repeated(int repeats, std::vector<NodeTime>& times);
   // Runs and calls `seen` with every node and its outputs (on the device) once it has run; stops when `seen`
   // returns false.
   void run_watched(const std::function<bool(const Node&, std::span<const TensorView>)>& seen);
@@ -172,6 +176,7 @@ class Session {
   const Executable* latest() const {
     return cache_.empty() ? nullptr : cache_.front().second.get();
   }  // asked for last
+  Executable* latest() { return cache_.empty() ? nullptr : cache_.front().second.get(); }
   std::size_t cached() const { return cache_.size(); }
   std::size_t arena_bytes() const { return options_.arena_bytes; }
   SessionStats stats() const;

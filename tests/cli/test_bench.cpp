@@ -65,6 +65,10 @@ TEST_CASE("bench reports every number of its schema") {
   CHECK(json["batch"] == 1);
   CHECK(json["concurrency"] == 1);
   CHECK(json["sizes"] == "fixed");
+  CHECK(json["pixels"] == "host");
+  CHECK(json["seconds"].is_null());
+  CHECK(json["known_ms"].is_null());
+  CHECK(json["layer_repeats"] == 0);  // a CPU's are timed alone
   CHECK(json["iters"] == 11);
   CHECK(json["warmup"] == 1);
   const auto samples = json["samples_ms"].get<std::vector<double>>();
@@ -72,6 +76,7 @@ TEST_CASE("bench reports every number of its schema") {
   CHECK(json["median_ms"] == nearest_rank(samples, 0.5));
   CHECK(json["p90_ms"] == nearest_rank(samples, 0.9));
   CHECK(json["p99_ms"] == nearest_rank(samples, 0.99));
+  CHECK(json["p999_ms"] == nearest_rank(samples, 0.999));
   CHECK(json["mean_ms"].get<double>() == Approx(std::accumulate(samples.begin(), samples.end(), 0.0) / 11));
   CHECK(json["images_per_s"].get<double>() <= 1.001 / (json["mean_ms"].get<double>() / 1000));
   for (const char* key : {"load_ms", "first_image_ms", "proposals", "arena_bytes", "arena_reserved_bytes",
@@ -84,7 +89,8 @@ TEST_CASE("bench reports every number of its schema") {
   const Json& session = json["sessions"][0];
   CHECK(session["plans"] == 1);
   CHECK(session["eager_runs"] == 1 + 1 + 11);  // the first image, warm-up, measured; then the stats are taken
-  for (const char* key : {"graphs", "captures", "replays", "evictions", "allocations_since_plan", "synchronizations"}) {
+  for (const char* key :
+       {"graphs", "captures", "replays", "evictions", "allocations_since_plan", "synchronizations"}) {
     INFO(key);
     CHECK(session[key] == 0);  // of a CPU
   }
@@ -102,9 +108,12 @@ TEST_CASE("bench reports every number of its schema") {
     const bool product = layer["op"] == "conv2d" || layer["op"] == "linear";
     CHECK((layer["gflop"].get<double>() > 0) == product);
     CHECK(layer["gflop_per_s"].is_null() != product);
+    CHECK(layer["mbytes"].get<double>() > 0);
     // 3x3 with stride 2 on 64x96 pixels, 3 channels to 8.
-    if (layer["layer"] == "conv1")
+    if (layer["layer"] == "conv1") {
       CHECK(layer["gflop"].get<double>() == Approx(2.0 * 32 * 48 * 8 * 27 / 1e9));
+      CHECK(layer["mbytes"].get<double>() == Approx(4.0 * (64 * 96 * 3 + 8 * 27 + 8 + 32 * 48 * 8) / 1e6));
+    }
   }
   CHECK(share == Approx(1));
   CHECK(stages == std::set<std::string>{"preprocess", "backbone", "rpn", "proposals", "head"});
@@ -133,8 +142,31 @@ TEST_CASE("bench honours its options") {
   CHECK(sizes["sizes"] == "random");
   CHECK(sizes["samples_ms"].size() == 40);
 
+  const Json brief = bench.json({"--iters", "1000000", "--seconds", "0.05"});
+  CHECK(brief["seconds"] == 0.05);
+  CHECK(brief["samples_ms"].size() >= 1);
+  CHECK(brief["samples_ms"].size() < 100000);
+
   if (cpu::multiplies_bf16())
     CHECK(bench.json({"--iters", "1", "--precision", "bf16"})["precision"] == "bf16");
+}
+
+TEST_CASE("bench asks for sizes the first time, and then again") {
+  const Bench bench;
+  const Json json = bench.json({"--iters", "5", "--warmup", "2", "--sizes", "new"});
+  const auto first = json["samples_ms"].get<std::vector<double>>();
+  CHECK(first.size() == 5);
+  CHECK(json["known_ms"].size() == 5);
+  CHECK(json["median_ms"] == nearest_rank(first, 0.5));
+  CHECK(json["sessions"][0]["plans"] == 1 + 5);  // the largest size too, which came first and for warm-up
+  CHECK(json["sessions"][0]["eager_runs"] == 1 + 2 + 5 * 4);
+  // 64x64, 64x65, 65x64, ..., but not 64x96 itself.
+  CHECK(bench.json({"--iters", "1000", "--warmup", "0", "--sizes", "new", "--input", "64x66"})["samples_ms"]
+            .size() == 4);
+  const auto text =
+      run({"bench", bench.dir / "m.safetensors", "--device", "cpu", "--iters", "2", "--sizes", "new"});
+  CHECK(text.code == 0);
+  CHECK(contains(text.out, "known size   median "));
 }
 
 TEST_CASE("bench prints a table, and writes the same numbers to a file") {
@@ -143,8 +175,8 @@ TEST_CASE("bench prints a table, and writes the same numbers to a file") {
       {"bench", bench.dir / "m.safetensors", "--iters", "3", "--per-layer", "--json", bench.dir / "b.json"});
   INFO(result.err);
   REQUIRE(result.code == 0);
-  for (const char* part :
-       {"load  ", "first image  ", "median ", "p90 ", "p99 ", "arena ", "GFLOP/s", "rpn_conv/3x3", "\nsum "})
+  for (const char* part : {"load  ", "first image  ", "median ", "p90 ", "p99 ", "p99.9 ", "arena ",
+                           "GFLOP/s", "rpn_conv/3x3", "\nsum "})
     CHECK(contains(result.out, part));
   CHECK(Json::parse(tool::read_file(bench.dir / "b.json"))["samples_ms"].size() == 3);
 }
@@ -196,6 +228,15 @@ TEST_CASE("bench refuses what it cannot measure") {
       {{model, "--step", "--json", "-"}, 2, "--step prints times"},
       {{model, "--step"}, 1, "--step: standard input has no line"},
       {{model, "--batch", "0"}, 2, "--batch"},
+      {{model, "--seconds", "-1"}, 2, "--seconds"},
+      {{model, "--sizes", "new", "--concurrency", "2"}, 2, "--sizes new"},
+      {{model, "--sizes", "new", "--batch", "2"}, 2, "--sizes new"},
+      {{model, "--sizes", "new", "--step"}, 2, "--sizes new"},
+      {{model, "--sizes", "new", "--input", "64x64"}, 1, "within 64x64 there is no other size"},
+      {{model, "--sizes", "new", "--iters", "5", "--seconds", "1e-9"}, 1, "--seconds: over before"},
+      {{model, "--device", "cpu", "--pixels-on-device"},
+       1,
+       "pixels on the device: cpu computes in the host's memory"},
       {{bench.dir / "b.safetensors"}, 1, "a backbone"},
       {{model, "--image", bench.dir / "none.jpg"}, 1, "none.jpg"},
       {{bench.dir / "none.safetensors"}, 1, "none.safetensors"},

@@ -3,8 +3,6 @@
 usage: check.py --tool GPU_SUITE --record RECORDER --suite EMULATED_SUITE --work FOLDER
 """
 import argparse
-import importlib.machinery
-import importlib.util
 import json
 import os
 import shutil
@@ -17,13 +15,12 @@ for name in ("tool", "record", "suite", "work"):
 options = parser.parse_args()
 
 sys.dont_write_bytecode = True
-loader = importlib.machinery.SourceFileLoader("gpu_suite", options.tool)
-gpu_suite = importlib.util.module_from_spec(importlib.util.spec_from_loader("gpu_suite", loader))
-loader.exec_module(gpu_suite)
+sys.path[:0] = [os.path.dirname(options.tool), os.path.join(os.path.dirname(options.tool), "peers")]
+from gpu import folder, machine, prepare, sanitize
 
 FOLDER = os.path.join(options.work, "suite")
 RECORD = os.path.join(options.work, "record.json")
-BINARY = os.path.join(FOLDER, gpu_suite.BINARY)
+BINARY = os.path.join(FOLDER, folder.BINARY)
 ABOUT = {"commit": "0123abc", "modified": False, "architectures": "none", "nvcc": "none"}
 failed = []
 
@@ -61,9 +58,9 @@ def script(path, text):
 shutil.rmtree(options.work, ignore_errors=True)
 os.makedirs(FOLDER)
 shutil.copy(options.suite, BINARY)
-gpu_suite.write_references(options.record, FOLDER, small=True)
-gpu_suite.LIMIT_BYTES *= 8                      # a debug build is larger than what travels
-gpu_suite.finish_folder(FOLDER, ABOUT)
+prepare.write_references(options.record, FOLDER, small=True)
+prepare.LIMIT_BYTES *= 8                      # a debug build is larger than what travels
+prepare.finish_folder(FOLDER, ABOUT)
 
 # All is well: the cases pass and are recorded.
 CASES = "[conformance],[detector],preprocess*,max_pool*,top_k*"
@@ -71,7 +68,7 @@ code, text, record = run("correctness", "--cases", CASES)
 expect("the emulated suite passes", code == 0 and record is not None, text)
 if record:
     expect("the record says so", record["passed"] and record["count"]["passed"] == len(record["cases"]) > 3, text)
-    expect("the record names machine, commit and schema", record["schema"] == gpu_suite.SCHEMA and
+    expect("the record names machine, commit and schema", record["schema"] == folder.SCHEMA and
            record["machine"]["gpu"]["emulated"] and record["commit"] == ABOUT["commit"], text)
     notes = [note for case in record["cases"] for note in case["notes"]]
     expect("what was compared is counted", any("elements compared" in note for note in notes) and
@@ -88,14 +85,14 @@ with open(conformance, "wb") as file:
     file.write(content)
 code, text, record = run("correctness", "--cases", "[conformance]")
 expect("a damaged file is refused", code == 1 and record is None and "not as it was prepared" in text, text)
-gpu_suite.finish_folder(FOLDER, ABOUT)
+prepare.finish_folder(FOLDER, ABOUT)
 code, text, record = run("correctness", "--cases", "[conformance]")
 expect("a wrong number is found", code == 1 and record["count"]["failed"] == 1 and "elements differ" in text, text)
 content[-1000] ^= 1
 with open(conformance, "wb") as file:
     file.write(content)
 
-gpu_suite.finish_folder(FOLDER, ABOUT)
+prepare.finish_folder(FOLDER, ABOUT)
 
 # A case kills the device: it fails, and the others run in a new process and pass.
 code, text, record = run("correctness", "--cases", "[dies],preprocess*,max_pool*")
@@ -117,7 +114,7 @@ esac
 exec "%(real)s" "$@"
 """ % {"real": BINARY + ".real"}
 script(BINARY, DIE)
-gpu_suite.finish_folder(FOLDER, ABOUT)
+prepare.finish_folder(FOLDER, ABOUT)
 code, text, record = run("correctness", "--cases", "preprocess*,max_pool*,top_k*")
 count = record["count"] if record else {}
 expect("a program that dies fails the cases it dies in", code == 1 and "the program ended here" in text and
@@ -125,12 +122,12 @@ expect("a program that dies fails the cases it dies in", code == 1 and "the prog
 
 # All cases pass, and then the program ends badly.
 script(BINARY, """"%s" "$@" || exit $?; case "$*" in *--reporter*) exit 1 ;; esac\n""" % (BINARY + ".real"))
-gpu_suite.finish_folder(FOLDER, ABOUT)
+prepare.finish_folder(FOLDER, ABOUT)
 code, text, record = run("correctness", "--cases", "preprocess*")
 expect("a program that ends badly behind its cases fails", code == 1 and "ended behind this case" in text, text)
 
 try:
-    gpu_suite.run(["sleep", "600"], 1)
+    machine.run(["sleep", "600"], 1)
     expect("a program that does not answer ends the suite", False)
 except SystemExit as stop:
     expect("a program that does not answer ends the suite", "no answer within 1 s: sleep 600" in str(stop))
@@ -140,20 +137,20 @@ for what, text_of_suite in (("says nothing", "exit 0"), ("crashes", "kill -SEGV 
                             ("says nonsense", "echo '[1]'"), ("fails behind its answer", """echo '{"device": {}}'; exit 1"""),
                             ("finds a broken GPU", """echo '{"error": "driver too old"}'""")):
     script(BINARY, text_of_suite + "\n")
-    gpu_suite.finish_folder(FOLDER, ABOUT)
+    prepare.finish_folder(FOLDER, ABOUT)
     code, text, record = run("correctness")
     expect("a suite that %s fails" % what, code == 1 and "FAILED" in text and record is None, text)
 
 # No GPU: a loud skip, or a failure where one is required.
 script(BINARY, """echo '{"error": "no CUDA-capable device is detected", "no_device": true}'\n""")
-gpu_suite.finish_folder(FOLDER, ABOUT)
-for mode in ("correctness", "sanitize"):
+prepare.finish_folder(FOLDER, ABOUT)
+for mode in ("correctness", "sanitize", "bench", "peers"):
     code, text, record = run(mode)
     expect(mode + " without a GPU is skipped loudly", code == 0 and "SKIPPED" in text and record is None, text)
     code, text, record = run(mode, FRCNN_REQUIRE_GPU="1")
     expect(mode + " without a GPU fails where one is required", code == 1 and "FAILED" in text, text)
 os.rename(BINARY + ".real", BINARY)
-gpu_suite.finish_folder(FOLDER, ABOUT)
+prepare.finish_folder(FOLDER, ABOUT)
 code, text, record = run("correctness", "--cases", "max_pool*", FRCNN_REQUIRE_GPU="1")
 expect("missing networks fail where a GPU is required", code == 1 and record and not record["passed"] and
        "FAILED: the folder was prepared without tiny_zf_" in text, text)
@@ -215,35 +212,35 @@ code, text, record = run("sanitize", path=SANITIZER)
 expect("a refusal is said and gone on from", code == 0 and "REFUSED" in text and len(record["tools"]) == 4, text)
 code, text, record = run("sanitize", path=SANITIZER, FRCNN_REQUIRE_GPU="1")
 expect("a refusal fails where a GPU is required", code == 1, text)
-if gpu_suite.find_sanitizer() is None:
+if sanitize.find_sanitizer() is None:
     code, text, record = run("sanitize")
     expect("no sanitizer is a loud skip", code == 0 and "SKIPPED: compute-sanitizer" in text, text)
 
 # What was prepared has all its detectors, is held to its size, and is refused where it lacks a file.
 try:
-    gpu_suite.check_references(FOLDER)
+    prepare.check_references(FOLDER)
     expect("a folder without the tiny networks is refused", False)
 except SystemExit as stop:
     expect("a folder without the tiny networks is refused", "tiny_vgg16" in str(stop))
 os.environ.pop("FRCNN_SHARED", None)
-gpu_suite.check_references(FOLDER, optional=True)      # where there is no reference data
+prepare.check_references(FOLDER, optional=True)      # where there is no reference data
 os.environ["FRCNN_SHARED"] = "somewhere"
 try:
-    gpu_suite.check_references(FOLDER, optional=True)
+    prepare.check_references(FOLDER, optional=True)
     expect("but not where there should be reference data", False)
 except SystemExit as stop:
     expect("but not where there should be reference data", "tiny_zf" in str(stop))
 for name in ("tiny_vgg16_224", "tiny_zf_224"):
     os.makedirs(os.path.join(FOLDER, "references", "detectors", name))
-gpu_suite.check_references(FOLDER)
+prepare.check_references(FOLDER)
 for name in ("tiny_vgg16_224", "tiny_zf_224"):
     os.rmdir(os.path.join(FOLDER, "references", "detectors", name))
 os.remove(os.path.join(FOLDER, "references", "detectors", "0_random", "model.safetensors"))
 code, text, record = run("correctness")
 expect("a folder that lacks a file is refused", code == 1 and "model.safetensors" in text, text)
-gpu_suite.LIMIT_BYTES = 1000
+prepare.LIMIT_BYTES = 1000
 try:
-    gpu_suite.finish_folder(FOLDER, ABOUT)
+    prepare.finish_folder(FOLDER, ABOUT)
     expect("a folder that is too large is refused", False)
 except SystemExit as stop:
     expect("a folder that is too large is refused", "1000" in str(stop))

@@ -463,3 +463,34 @@ TEST_CASE("many sessions of one model, each in its thread, each with its graphs"
   CHECK(machine.graphs_alive() == 0);
   CHECK(machine.violation() == "");
 }
+
+TEST_CASE("repeating every node gives each a time and changes no result", "[graphs]") {
+  FakeMachine machine;
+  const auto model = small_model();
+  const Picture picture(32, 24, 5);
+  for (const DetectorOptions& chosen : {options(), without_graphs(options())}) {
+    Detector detector(model, chosen);
+    const DetectResult expected = detector.detect(picture.view);
+    Executable& program = *detector.session().latest();
+    const std::size_t alive = machine.allocations_alive();
+    std::vector<NodeTime> times(3);
+    machine.reset_counts();
+    program.run_repeated(2, times);
+    REQUIRE(times.size() == program.graph().nodes().size());
+    for (std::size_t n = 0; n < times.size(); ++n) {
+      INFO(n);
+      CHECK(times[n].layer == program.graph().nodes()[n].layer);
+      CHECK(times[n].ms >= 0);
+    }
+    // Each node once as it is, then in recordings of one and of three, which are replayed twice.
+    CHECK(machine.count("cudaGraphLaunch") == (chosen.gpu.graphs ? 4 * static_cast<int>(times.size()) : 0));
+    CHECK(machine.allocations_alive() == alive);
+    CHECK(same_bits(expected, detector.detect(picture.view)));
+    // An error in the midst of it is reported, and the device goes on.
+    machine.fail(9, cudaErrorInvalidValue, false, "cudaStreamSynchronize");
+    CHECK_FALSE(error_of([&] { program.run_repeated(2, times); }).empty());
+    machine.fail_nothing();
+    CHECK(same_bits(expected, detector.detect(picture.view)));
+  }
+  CHECK(machine.violation() == "");
+}

@@ -34,19 +34,36 @@ def markdown(record):
     return "\n".join(lines) + "\n"
 
 
-def svg(record):
-    """One bar a program, on one scale from zero."""
-    rows, left, width, step = record["rows"], 470, 330, 30
-    most = max(row["median_ms"] for row in rows)
+def table(header, rows):
+    """Lines of a Markdown table; cells are text."""
+    return ["| %s |" % " | ".join(cells) for cells in [header, ["---"] * len(header), *rows]]
+
+
+def escaped(text):
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def bars(title, rows, digits):
+    """SVG: one bar a row of (label, value, ours, floor), on one scale from zero; a line stands at the floor, where there is
+    one."""
+    left, width, step = 470, 330, 30
+    most = max(value for _, value, _, _ in rows)
     out = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="13">' % (
         left + width + 90, step * len(rows) + 44),
-        '<rect width="100%" height="100%" fill="white"/>',
-        '<text x="10" y="20">%s, %dx%d, %d threads: milliseconds an image, median</text>' % (
-            record["title"], record["height"], record["width"], record["threads"])]
-    for i, row in enumerate(rows):
-        y, size = 34 + step * i, max(1.0, width * row["median_ms"] / most)
-        colour = "#2b6cb0" if row["id"].startswith("frcnn") else "#a0aec0"
-        out += ['<text x="%d" y="%d" text-anchor="end">%s, %s</text>' % (left - 8, y + 15, row["name"], row["precision"]),
-                '<rect x="%d" y="%d" width="%.1f" height="20" fill="%s"/>' % (left, y, size, colour),
-                '<text x="%.1f" y="%d">%.0f</text>' % (left + size + 6, y + 15, row["median_ms"])]
+        '<rect width="100%" height="100%" fill="white"/>', '<text x="10" y="20">%s</text>' % escaped(title)]
+    for i, (label, value, mine, floor) in enumerate(rows):
+        y, size = 34 + step * i, max(1.0, width * value / most)
+        out += ['<text x="%d" y="%d" text-anchor="end">%s</text>' % (left - 8, y + 15, escaped(label)),
+                '<rect x="%d" y="%d" width="%.1f" height="20" fill="%s"/>' % (left, y, size,
+                                                                              "#2b6cb0" if mine else "#a0aec0")]
+        if floor is not None:
+            out.append('<rect x="%.1f" y="%d" width="2" height="24" fill="#c05621"/>' % (left + width * floor / most, y - 2))
+        out.append('<text x="%.1f" y="%d">%.*f</text>' % (left + size + 6, y + 15, digits, value))
     return "\n".join(out + ["</svg>"]) + "\n"
+
+
+def svg(record):
+    return bars("%s, %dx%d, %d threads: milliseconds an image, median" % (
+        record["title"], record["height"], record["width"], record["threads"]),
+        [("%s, %s" % (row["name"], row["precision"]), row["median_ms"], row["id"].startswith("frcnn"), None)
+         for row in record["rows"]], 0)
