@@ -42,17 +42,17 @@ constexpr const char* bench_help =
     "  frcnn bench zf.safetensors --input 600x1000 --threads 2 --json zf.json\n"
     "  frcnn bench zf.safetensors --sizes random --concurrency 2\n"
     "\n"
-    "An image is timed from its pixels in memory to its boxes; decoding a file is not. The first image of a\n"
-    "size also plans that size, and the first of all touches memory for the first time: it is told apart, and\n"
-    "warm-up images are not counted. Quantiles are nearest ranks. The time of loading begins with opening the\n"
-    "file and ends when the detector is ready: configuration read, weights checked and packed.\n"
+    "An image is timed from its pixels in memory to its boxes; decoding a file is not. The first image of\n"
+    "a size also plans that size, and the first of all touches memory for the first time: it is told apart,\n"
+    "and warm-up images are not counted. Quantiles are nearest ranks. The time of loading begins with\n"
+    "opening the file and ends when the detector is ready: configuration read, weights checked and packed.\n"
     "Layers are timed in runs of their own: on the CPU one by one, on a GPU among 20 of their kind that\n"
     "follow each other without waiting, so that small ones may find their inputs in a cache. A share is of\n"
     "the sum.\n"
-    "With --sizes new every size is one that the session has not seen: it is asked for once, which plans it,\n"
-    "and three times more. All times but known_ms are those of the first requests.\n"
-    "With --batch N one image is N images detected by one call, in all that counts or times images; only the\n"
-    "images per second, and what was found in the first image, are of single ones.";
+    "With --sizes new every size is one that the session has not seen: it is asked for once, which plans\n"
+    "it, and three times more. All times but known_ms are those of the first requests.\n"
+    "With --batch N one image is N images detected by one call, in all that counts or times images; only\n"
+    "the images per second, and what was found in the first image, are of single ones.";
 
 struct Size {
   int height = 0, width = 0;
@@ -456,12 +456,14 @@ void add_measurement_options(CLI::App& command, BenchOptions& o) {
           ->type_name("NAME")
           ->default_str("fixed")
           ->group(group);
-  command
-      .add_option("--seconds", o.seconds, "No image begins later than that into the measurement; 0: no limit")
-      ->check(CLI::Range(0.0, 86400.0).description(""))
-      ->type_name("S")
-      ->capture_default_str()
-      ->group(group);
+  CLI::Option* const seconds =
+      command
+          .add_option("--seconds", o.seconds,
+                      "No image begins later than that into the measurement; 0: no limit")
+          ->check(CLI::Range(0.0, 86400.0).description(""))
+          ->type_name("S")
+          ->capture_default_str()
+          ->group(group);
   command
       .add_flag("--pixels-on-device", o.on_device,
                 "The picture lies in the GPU's memory already: the time of an image is without its upload")
@@ -475,6 +477,7 @@ void add_measurement_options(CLI::App& command, BenchOptions& o) {
                 "One image for each line read from standard input, its milliseconds printed; to take turns "
                 "with others")
       ->excludes(iterations)
+      ->excludes(seconds)
       ->excludes(sessions)
       ->group(group);
   command

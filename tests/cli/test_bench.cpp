@@ -225,6 +225,7 @@ TEST_CASE("bench refuses what it cannot measure") {
       {{model, "--per-layer", "--concurrency", "2"}, 2, "--concurrency excludes --per-layer"},
       {{model, "--per-layer", "--sizes", "random"}, 2, "--sizes excludes --per-layer"},
       {{model, "--step", "--iters", "3"}, 2, "--iters excludes --step"},
+      {{model, "--step", "--seconds", "3"}, 2, "--seconds excludes --step"},
       {{model, "--step", "--json", "-"}, 2, "--step prints times"},
       {{model, "--step"}, 1, "--step: standard input has no line"},
       {{model, "--batch", "0"}, 2, "--batch"},

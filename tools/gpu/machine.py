@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 ANSWER_SECONDS = 60     # for a machine to say what it has, the driver's start included
+GONE_SECONDS = 20       # for a program that was killed to be gone
 
 
 def say(text):
@@ -33,8 +34,11 @@ def run_within(command, seconds, environment, separate):
         return process.returncode, out, err
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)     # compute-sanitizer has a child
-        out, err = process.communicate()
-        return None, out, err
+        try:
+            out, err = process.communicate(timeout=GONE_SECONDS)
+        except subprocess.TimeoutExpired:          # stuck in the driver
+            out = err = ""
+        return None, out, err or ""
 
 
 def now():

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import time
 
+GONE_SECONDS = 20     # for a program that was killed to be gone
+
 
 class PeerError(Exception):
     """A program that ended, said something else or did not answer in time."""
@@ -94,4 +96,7 @@ class Runner:
     def kill(self):
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        try:
+            self.process.wait(GONE_SECONDS)
+        except subprocess.TimeoutExpired:     # stuck in a driver
+            pass
