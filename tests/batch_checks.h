@@ -9,21 +9,9 @@
 #include "batch_inputs.h"
 #include "behind_the_heads.h"
 #include "catch.h"
-#include "cli/tiny_model.h"
-#include "detector/detector.h"
+#include "tiny_detector.h"
 
 namespace frcnn::test {
-
-inline std::shared_ptr<const Model> model_of(const ModelConfig& config, const tiny::Tensors& tensors) {
-  std::map<std::string, Weight> weights;
-  for (const auto& [name, tensor] : tensors) {
-    Shape shape;
-    for (const std::int64_t d : tensor.shape) shape.dim[static_cast<std::size_t>(shape.rank++)] = d;
-    auto values = std::make_shared<std::vector<float>>(tensor.values);
-    weights[name] = {{values->data(), shape, DType::f32}, values, {}};
-  }
-  return std::make_shared<const Model>(config, std::move(weights), "tiny");
-}
 
 // A picture of random levels that owns its bytes, of any format and pitch, upside down in memory or not.
 struct AnyPicture {

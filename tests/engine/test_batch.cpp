@@ -9,24 +9,12 @@ using namespace frcnn::test;
 
 namespace {
 
-std::shared_ptr<const Model> tiny_model() { return model_of(tiny::config(), tiny::tensors(tiny::config())); }
-
 DetectorOptions on_cpu(int max_batch, int threads = 1) {
   DetectorOptions options;
   options.device = "cpu";
   options.threads = threads;
   options.max_batch = max_batch;
   return options;
-}
-
-std::string message_of(const std::function<void()>& f, ErrorCode code) {
-  try {
-    f();
-  } catch (const Error& e) {
-    CHECK(e.code() == code);
-    return e.what();
-  }
-  return "no error";
 }
 
 bool contains(const std::string& text, const std::string& part) {

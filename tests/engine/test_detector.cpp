@@ -8,14 +8,15 @@
 #include <thread>
 
 #include "batch_inputs.h"
-#include "catch.h"
-#include "cli/tiny_model.h"
-#include "detector/detector.h"
 #include "detector/faster_rcnn.h"
-#include "frcnn/error.h"
 #include "pixels.h"
+#include "tiny_detector.h"
 
 using namespace frcnn;
+using test::message_of;
+using test::model_of;
+using test::Picture;
+using test::tiny_model;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define FRCNN_TEST_SANITIZED 1
@@ -57,29 +58,6 @@ __attribute__((noinline)) void operator delete(void* p, std::size_t) noexcept { 
 
 namespace {
 
-std::shared_ptr<const Model> model_of(const ModelConfig& config, const tiny::Tensors& tensors) {
-  std::map<std::string, Weight> weights;
-  for (const auto& [name, tensor] : tensors) {
-    Shape shape;
-    for (const std::int64_t d : tensor.shape) shape.dim[static_cast<std::size_t>(shape.rank++)] = d;
-    auto values = std::make_shared<std::vector<float>>(tensor.values);
-    weights[name] = {{values->data(), shape, DType::f32}, values, {}};
-  }
-  return std::make_shared<const Model>(config, std::move(weights), "tiny");
-}
-
-std::shared_ptr<const Model> tiny_model() { return model_of(tiny::config(), tiny::tensors(tiny::config())); }
-
-struct Picture {
-  std::vector<std::uint8_t> bytes;
-  ImageView view;
-  Picture(int width, int height, unsigned seed) : bytes(static_cast<std::size_t>(width * height) * 3) {
-    std::mt19937 random(seed);
-    for (std::uint8_t& b : bytes) b = static_cast<std::uint8_t>(random());
-    view = {bytes.data(), width, height};
-  }
-};
-
 bool same(const DetectResult& a, const DetectResult& b) {
   if (a.detections.size() != b.detections.size() || a.proposal_count != b.proposal_count) return false;
   for (std::size_t i = 0; i < a.detections.size(); ++i) {
@@ -87,16 +65,6 @@ bool same(const DetectResult& a, const DetectResult& b) {
     if (x.class_id != y.class_id || x.score != y.score || x.box != y.box) return false;
   }
   return true;
-}
-
-std::string message_of(const std::function<void()>& f, ErrorCode code) {
-  try {
-    f();
-  } catch (const Error& e) {
-    CHECK(e.code() == code);
-    return e.what();
-  }
-  return "no error";
 }
 
 DetectorOptions on_cpu(int threads = 1) {

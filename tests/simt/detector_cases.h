@@ -17,7 +17,7 @@ namespace frcnn::simt_test {
 
 inline DetectorCase random_case() {
   const Picture picture(70, 52, 3);
-  return {"tiny random", random_model(), {70, 52, picture.bytes}};
+  return {"tiny random", tiny_model(), {70, 52, picture.bytes}};
 }
 
 // tiny_vgg16 and tiny_zf at a network size of their own, or none without the reference data.

@@ -49,7 +49,7 @@ TEST_CASE(
   ModelConfig align = tiny::config();
   align.roi_op = RoiOp::align;
   for (const ModelConfig& config : {tiny::config(), align}) {
-    const auto model = random_model(config);
+    const auto model = tiny_model(config);
     Detector detector(model, batches_of(4));
     CHECK(check_behind_the_heads(*model, detector, views) > 5000);
     CHECK(machine.violation() == "");
@@ -60,7 +60,7 @@ TEST_CASE("a batch on the CUDA device finds what the CPU finds in it") {
   const FakeMachine machine;
   const std::vector<AnyPicture> pictures = mixed_pictures();
   const std::vector<ImageView> views = views_of(pictures);
-  const auto model = random_model();
+  const auto model = tiny_model();
   Detector cuda(model, batches_of(4)), cpu(model, batches_of(4, "cpu"));
   const auto got = cuda.detect(views, with_proposals()), want = cpu.detect(views, with_proposals());
   REQUIRE(got.size() == want.size());

@@ -10,14 +10,7 @@ namespace {
 std::shared_ptr<const Model> model_with(const char* layer, float value) {
   tiny::Tensors tensors = tiny::tensors(small_config());
   for (float& v : tensors[layer].values) v = value;
-  std::map<std::string, Weight> weights;
-  for (const auto& [name, tensor] : tensors) {
-    Shape shape;
-    for (const std::int64_t d : tensor.shape) shape.dim[static_cast<std::size_t>(shape.rank++)] = d;
-    auto values = std::make_shared<std::vector<float>>(tensor.values);
-    weights[name] = {{values->data(), shape, DType::f32}, values, {}};
-  }
-  return std::make_shared<const Model>(small_config(), std::move(weights), "tiny");
+  return test::model_of(small_config(), tensors);
 }
 
 }  // namespace
@@ -40,7 +33,7 @@ TEST_CASE("no proposal on the CUDA device: no detection, no failure") {
   const FakeMachine machine;
   ModelConfig config = small_config();
   config.rpn_min_size = 10000;
-  Detector detector(random_model(config), options());
+  Detector detector(tiny_model(config), options());
   DetectRequest request;
   request.want_proposals = true;
   for (int i = 0; i < 3; ++i) {
