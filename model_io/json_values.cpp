@@ -66,28 +66,32 @@ std::pair<std::string, std::string> split_key(const std::string& key) {
   return {key.substr(0, dot), key.substr(dot + 1)};
 }
 
-std::size_t distance(const std::string& key, const std::string& other) {
+// How far another key is: first with its section counted as one edit, then, among those equally far, letter by letter.
+std::pair<std::size_t, std::size_t> nearness(const std::string& key, const std::string& other) {
   const auto [section, name] = split_key(key);
   const auto [other_section, other_name] = split_key(other);
   std::size_t names = edits_between(name, other_name);
   const bool part = ("_" + other_name + "_").find("_" + name + "_") != std::string::npos;
   if (part) names = std::min<std::size_t>(names, 2);  // lr and base_lr
   const std::size_t elsewhere = section.empty() || section == other_section ? 0 : 1;
-  return std::min(names + elsewhere, edits_between(key, other));
+  const std::size_t letters = edits_between(key, other);
+  return {std::min(names + elsewhere, letters), letters};
 }
 
 }  // namespace
 
 std::string suggestion(const std::string& key, const std::vector<std::string>& keys) {
-  if (key.size() > 256) return {};
-  const auto nearness = [&](const std::string& other) {
-    return std::pair(distance(key, other), edits_between(key, other));
-  };
-  const auto best = std::min_element(keys.begin(), keys.end(),
-                                     [&](const auto& a, const auto& b) { return nearness(a) < nearness(b); });
+  if (key.size() > 64) return {};  // nobody's slip, and the work grows with it
+  const std::string* best = nullptr;
+  std::pair<std::size_t, std::size_t> least;
+  for (const std::string& other : keys) {
+    const auto near = nearness(key, other);
+    if (best && near >= least) continue;
+    best = &other;
+    least = near;
+  }
   const std::size_t allowed = std::max<std::size_t>(2, split_key(key).second.size() / 3);
-  if (best == keys.end() || distance(key, *best) > allowed) return {};
-  return "; did you mean " + *best + "?";
+  return best && least.first <= allowed ? "; did you mean " + *best + "?" : std::string();
 }
 
 std::string show(const Json& value) {

@@ -1,5 +1,5 @@
 // Any text as a training configuration: an Error, or a configuration whose JSON is a fixed point.
-// Lines after the first NUL byte are tried as `key=value` of --set.
+// Up to eight lines after the first NUL byte are tried as `key=value` of --set.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -32,7 +32,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     config = {};
   }
   if (nul == std::string::npos) return 0;
-  for (std::size_t at = nul + 1; at < size;) {
+  std::size_t at = nul + 1;
+  for (int line = 0; line < 8 && at < size; ++line) {
     const std::size_t end = std::min(text.find('\n', at), size), equals = std::min(text.find('=', at), end);
     try {
       frcnn::set_run_config(config, text.substr(at, equals - at),
