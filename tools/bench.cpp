@@ -340,6 +340,7 @@ Json sessions_json(const std::vector<SessionStats>& sessions) {
                     {"evictions", s.evictions},
                     {"arena_bytes", s.arena_bytes},
                     {"staging_bytes", s.staging_bytes},
+                    {"pixel_bytes", s.pixel_bytes},
                     {"packed_weight_bytes", s.packed_weight_bytes},
                     {"allocations_since_plan", s.allocations_since_plan},
                     {"synchronizations", s.synchronizations}});

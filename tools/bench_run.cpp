@@ -230,7 +230,7 @@ BenchResult run_bench(const BenchRequest& request) {
     lanes.push_back(std::make_unique<Lane>(request, static_cast<std::size_t>(i) * 7, model));
   run_together(request, lanes, result);
   result.batches = result.samples_ms.size();
-  for (const auto& lane : lanes) result.sessions.push_back(lane->detector().session().stats());
+  for (const auto& lane : lanes) result.sessions.push_back(lane->detector().stats());
   if (request.per_layer) {
     if (!lanes[0]->detector().device().is_host()) result.layer_repeats = std::min(request.iterations, 20);
     result.layers = time_layers(request, *lanes[0], result.layer_repeats);

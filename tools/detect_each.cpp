@@ -1,5 +1,8 @@
 #include "detect_each.h"
 
+#include <fmt/format.h>
+
+#include <cstdio>
 #include <utility>
 
 namespace frcnn {
@@ -17,7 +20,12 @@ std::vector<Attempt> detect_each(Detector& detector, std::span<const Image> imag
     try {
       attempt(0, images.size(), request);
       return attempts;
-    } catch (const Error&) {  // each one's own follows
+    } catch (const Error& error) {  // each one's own follows
+      const bool of_an_image =
+          error.code() == ErrorCode::invalid_argument || error.code() == ErrorCode::numeric;
+      if (!of_an_image)
+        fmt::print(stderr, "frcnn: note: {} images at once failed ({}); trying them one by one\n",
+                   images.size(), error.what());
     }
   }
   for (std::size_t n = 0; n < images.size(); ++n) {

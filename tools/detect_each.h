@@ -18,7 +18,8 @@ struct Attempt {
 };
 
 // One attempt for each image, all in one batch. Where the batch fails, the images are tried one by one, so
-// that only those at fault fail and the message is of one image.
+// that only those at fault fail and the message is of one image; if it is not of an image (the memory is too
+// small for them together), a note on standard error says why.
 std::vector<Attempt> detect_each(Detector& detector, std::span<const Image> images,
                                  const DetectRequest& request);
 

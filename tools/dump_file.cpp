@@ -1,8 +1,10 @@
 #include "dump_file.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
+#include "model_io/compare.h"
 #include "model_io/safetensors.h"
 
 namespace frcnn {
@@ -22,7 +24,7 @@ NamedTensor detections_tensor(const DetectResult& result) {
 void write_dump(const std::string& path, const Model& model, const DetectResult& result) {
   const NamedTensor detections = detections_tensor(result);
   std::vector<StoredTensor> stored;
-  nlohmann::json order = nlohmann::json::array();
+  std::vector<std::string> order;
   const auto add = [&](const NamedTensor& tensor) {
     StoredTensor out;
     out.name = tensor.name;
@@ -36,7 +38,7 @@ void write_dump(const std::string& path, const Model& model, const DetectResult&
     if (tensor.name != detections.name) add(tensor);
   }
   if (model.config.kind == ModelKind::detector) add(detections);
-  write_safetensors(path, stored, {{"order", order.dump()}});
+  write_safetensors(path, stored, {{"order", order_to_json(order)}});
 }
 
 }  // namespace frcnn

@@ -157,7 +157,8 @@ Placement placement(const SafetensorsFile& file, const ModelConfig& config, std:
 }
 
 int run(const RunOptions& options) {
-  const DetectorOptions on = detector_options(options.device);
+  DetectorOptions on = detector_options(options.device);
+  on.max_image_pixels = 0;  // no original comes
   const std::shared_ptr<const Model> model = load_model(options.model);
   const std::shared_ptr<const SafetensorsFile> file = SafetensorsFile::open(options.input);
   const bool is_detector = model->config.kind == ModelKind::detector;

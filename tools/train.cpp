@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <fstream>
 #include <memory>
@@ -47,9 +48,17 @@ static_assert(std::atomic<int>::is_always_lock_free);
 
 void on_signal(int signal) {
   if (stop_signal.exchange(signal) == 0) {
+    const int error = errno;  // of what was interrupted
+    // Who reads our output, `tee` for one, may have got the same signal and be gone: that must not end the
+    // run unsaved.
+    struct sigaction ignore {};
+    ignore.sa_handler = SIG_IGN;
+    sigaction(SIGPIPE, &ignore, nullptr);
     // An update of a large network takes a while. write() is what a handler may call.
-    static constexpr char answer[] = "\nfrcnn: finishing this update, then saving; once more ends at once and saves nothing\n";
+    static constexpr char answer[] =
+        "\nfrcnn: finishing what is at hand, then saving; once more ends at once and saves nothing\n";
     [[maybe_unused]] const auto written = write(STDERR_FILENO, answer, sizeof answer - 1);
+    errno = error;
     return;
   }
   struct sigaction standard {};  // asked twice: at once

@@ -136,6 +136,12 @@ Detector::Detector(std::shared_ptr<const Model> model, std::shared_ptr<Device> d
 
 Detector::~Detector() = default;
 
+SessionStats Detector::stats() const {
+  SessionStats stats = session_.stats();
+  stats.pixel_bytes = room_.bytes();
+  return stats;
+}
+
 // What every detection begins with, before anything is changed.
 std::unique_lock<std::mutex> Detector::enter(const DetectRequest& request) {
   if (model_->config.kind != ModelKind::detector && !request.want_tensors)
@@ -278,11 +284,18 @@ std::vector<DetectResult> Detector::infer(const DetectRequest& request) {
   if (detector &&
       (get_int(executable, "head_nonfinite") || (!external && get_int(executable, "rpn_nonfinite")))) {
     const Graph graph = build();
-    Executable all(graph, names_of(graph, [](const Value& v) { return v.role != Role::weight; }),
-                   session_.weights(), session_.device());
-    feed(all, request);
-    all.run();
-    throw Error(ErrorCode::numeric, first_nonfinite(all, batch.size()));
+    std::string where =
+        "a score or box delta is not finite; there is no memory to find out which value is the first";
+    try {
+      Executable all(graph, names_of(graph, [](const Value& v) { return v.role != Role::weight; }),
+                     session_.weights(), session_.device());
+      feed(all, request);
+      all.run();
+      where = first_nonfinite(all, batch.size());
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::out_of_memory) throw;
+    }
+    throw Error(ErrorCode::numeric, where);
   }
   for (std::size_t n = 0; n < results.size(); ++n) {
     DetectResult& result = results[n];

@@ -65,24 +65,26 @@ struct DetectorOptions {
 // detector per thread; they share the model's packed weights.
 class Detector {
  public:
-  // Reserves the arena for the largest network input that the model's short_side and long_side allow, and with
-  // max_batch > 1 for that many in a square of long_side, as a batch of upright and of wide images needs it. On
-  // a GPU also room for the originals of a batch, of up to 16 Mi pixels together: for more, memory is taken
-  // and given back by each detect(). Throws Error(invalid_argument) for a max_batch below 1.
+  // Reserves the arena for the largest network input that the model's short_side and long_side allow, and
+  // with max_batch > 1 for that many in a square of long_side, as a batch of upright and of wide images needs
+  // it. On a GPU also room for the originals of a batch, of up to 16 Mi pixels together, and as much
+  // page-locked memory: for more, both are taken and given back by each detect(). Throws
+  // Error(invalid_argument) for a max_batch below 1.
   Detector(std::shared_ptr<const Model> model, const DetectorOptions& options);
   // On a device made elsewhere; the options' device, precision, threads and gpu do not count.
   Detector(std::shared_ptr<const Model> model, std::shared_ptr<Device> device, const DetectorOptions& options);
 
   ~Detector();
 
-  // One result for each image, in their order; they may differ in size, format and place. Each is scaled as it
-  // would be alone and lies at the top left of an input as large as the largest, with zeros around it; what
-  // is found in one depends on the others only by what the padding does to its last columns and rows
-  // (docs/numerics.md). Throws Error(invalid_argument), before anything has changed, for more than max_batch
-  // images and for one that is empty, too large, has rows that overlap or is not on the device that it is
-  // said to be on; Error(bad_model) for a backbone model; Error(numeric) naming the first value with a NaN or
-  // infinity. Where there are several images, messages name the one at fault, counted from 0. After the first
-  // batch of a number and size, nothing but the result is allocated.
+  // One result for each image, in their order; they may differ in size, format and place. Each is scaled as
+  // it would be alone and lies at the top left of an input as large as the largest, with zeros around it;
+  // what is found in one depends on the others only by what the padding does within the network's reach of
+  // its padded edges (docs/numerics.md). Throws Error(invalid_argument), before anything has changed, for
+  // more than max_batch images and for one that is empty, too large, has rows that overlap or is not on the
+  // device that it is said to be on; Error(bad_model) for a backbone model, unless want_tensors is set;
+  // Error(numeric) naming the first value with a NaN or infinity. Where there are several images, messages
+  // name the one at fault, counted from 0. After the first batch of a number and size, nothing but the result
+  // is allocated, as long as the originals fit their room.
   std::vector<DetectResult> detect(std::span<const ImageView> images, const DetectRequest& request = {});
   // A batch of one.
   DetectResult detect(const ImageView& image, const DetectRequest& request = {});
@@ -97,6 +99,7 @@ class Detector {
   const Model& model() const { return *model_; }
   Device& device() { return session_.device(); }
   Session& session() { return session_; }
+  SessionStats stats() const;  // the session's, with the room for originals
 
  private:
   struct Batch;

@@ -29,9 +29,9 @@ MapSizes::MapSizes(const Model& model) {
 std::array<std::int32_t, 4> MapSizes::of(std::int64_t height, std::int64_t width) const {
   const auto follow = [&](const std::vector<Layer>& layers) {
     for (const Layer& layer : layers) {
-      height = layer.pools ? (height < 1 ? 0 : pooled_size(height, layer.pool))
+      height = layer.pools ? pooled_size(height, layer.pool)
                            : convolved(height, layer.kernel_h, layer.stride, layer.pad);
-      width = layer.pools ? (width < 1 ? 0 : pooled_size(width, layer.pool))
+      width = layer.pools ? pooled_size(width, layer.pool)
                           : convolved(width, layer.kernel_w, layer.stride, layer.pad);
     }
     return std::array{static_cast<std::int32_t>(height), static_cast<std::int32_t>(width)};

@@ -12,8 +12,12 @@ std::size_t aligned(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
 }  // namespace
 
 PixelRoom::PixelRoom(const Weights& weights, Device& device, std::size_t bytes)
-    : weights_(weights), device_(device), bytes_(bytes), staging_(device) {
-  if (!device_.is_host()) memory_ = weights_.allocate(device_, bytes_);
+    : weights_(weights), device_(device), bytes_(bytes) {
+  if (!device_.is_host()) memory_ = take(bytes_);
+}
+
+PixelRoom::Memory PixelRoom::take(std::size_t bytes) const {
+  return {weights_.allocate(device_, bytes), device_.allocate_host(bytes)};
 }
 
 void PixelRoom::check_on_device(std::span<const ImageView> images, std::size_t n) const {
@@ -38,9 +42,8 @@ void PixelRoom::place(std::span<const ImageView> images, std::span<SourceImage> 
       room += aligned(packed_bytes(images[n]));
     }
   }
-  if (room > bytes_) larger_ = weights_.allocate(device_, room);
-  if (room > 0) staged_ = staging_.block(room);
-  const auto on_device = reinterpret_cast<std::uintptr_t>(larger_ ? larger_.get() : memory_.get());
+  if (room > bytes_) larger_ = take(room);
+  const auto on_device = reinterpret_cast<std::uintptr_t>(at_hand().device.get());
   packed_ = 0;
   for (std::size_t n = 0; n < images.size(); ++n) {
     if (device_.is_host() || images[n].memory == PixelMemory::device) {
@@ -48,16 +51,16 @@ void PixelRoom::place(std::span<const ImageView> images, std::span<SourceImage> 
       continue;
     }
     const std::size_t at = aligned(packed_);
-    pack(images[n], reinterpret_cast<std::uint8_t*>(staged_.get()) + at);
+    pack(images[n], static_cast<std::uint8_t*>(at_hand().host.get()) + at);
     describe_packed(images[n], on_device + at, sources[n]);
     packed_ = at + packed_bytes(images[n]);
   }
 }
 
 void PixelRoom::upload() {
-  if (packed_ > 0) device_.queue_upload(larger_ ? larger_.get() : memory_.get(), staged_.get(), packed_);
+  if (packed_ > 0) device_.queue_upload(at_hand().device.get(), at_hand().host.get(), packed_);
 }
 
-void PixelRoom::release() { larger_.reset(); }
+void PixelRoom::release() { larger_ = {}; }
 
 }  // namespace frcnn

@@ -52,8 +52,8 @@ class Device {
   virtual void fill(void* device, int byte, std::size_t bytes) = 0;
   virtual void synchronize() = 0;
   virtual void* stream() = 0;                                       // null on the CPU
-  // Whether all of these bytes are memory of this device that kernels can read and the host did not get for it;
-  // never on the CPU.
+  // Whether the first and the last of these bytes are memory of this device that kernels can read and the
+  // host did not get for it; what lies between is not asked for. Never on the CPU.
   virtual bool holds(const void*, std::size_t) const { return false; }
   virtual int host_threads() const { return 1; }                    // that may work for it while nothing runs
   virtual bool stages_can_be_timed() const = 0;                     // by synchronising between nodes

@@ -153,7 +153,8 @@ struct SessionStats {
   RunCounts runs;
   std::int64_t evictions = 0;           // executables that left the cache, with their recordings
   std::size_t arena_bytes = 0;          // reserved
-  std::size_t staging_bytes = 0;        // page-locked
+  std::size_t staging_bytes = 0;        // page-locked, without pixel_bytes
+  std::size_t pixel_bytes = 0;          // of a detector on a GPU: its room for originals, page-locked as well
   std::size_t packed_weight_bytes = 0;  // of the model, on all devices and in all layouts
   std::int64_t allocations_since_plan =
       0;                              // since the newest executable was made: of a session that is warm, none
@@ -177,7 +178,6 @@ class Session {
     return cache_.empty() ? nullptr : cache_.front().second.get();
   }  // asked for last
   Executable* latest() { return cache_.empty() ? nullptr : cache_.front().second.get(); }
-  std::size_t cached() const { return cache_.size(); }
   std::size_t arena_bytes() const { return options_.arena_bytes; }
   SessionStats stats() const;
 

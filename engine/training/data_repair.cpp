@@ -197,7 +197,8 @@ std::string repaired_annotation(const std::string& xml, int width, int height, B
 }
 
 bool repair_is_unfinished(const std::string& directory) {
-  return fs::exists(fs::path(directory) / "Annotations" / marker_name);
+  std::error_code none;  // a name that the system refuses is one that is not there
+  return fs::exists(fs::path(directory) / "Annotations" / marker_name, none);
 }
 
 std::vector<std::string> finish_repair(const std::string& directory, const DataFix& fix) {
@@ -241,7 +242,8 @@ std::vector<DataRepair> repair_data(const DataReport& report, const DataFix& fix
     DataRepair repair{file, file + ".orig", {}};
     const std::string mended = repaired_annotation(xml, width, height, origin, repair.changes);
     if (repair.changes.empty()) continue;
-    if (!fs::exists(repair.original)) write_atomically(repair.original, xml);
+    std::error_code none;
+    if (!fs::exists(repair.original, none)) write_atomically(repair.original, xml);
     write_atomically(file + std::string(staged_suffix), mended);
     repairs.push_back(std::move(repair));
   }

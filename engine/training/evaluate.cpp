@@ -71,7 +71,8 @@ std::size_t evaluation_bytes(const ModelConfig& model, const HostTensors& weight
   options.max_image_pixels = largest_image(dataset, options.max_image_pixels);
   Detector detector(std::make_shared<const Model>(model, std::move(views), "the new model"),
                     std::move(device), options);
-  return detector.session().arena_bytes() + bytes;
+  const SessionStats stats = detector.stats();
+  return stats.arena_bytes + stats.pixel_bytes + bytes;
 }
 
 }  // namespace frcnn

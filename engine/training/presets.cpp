@@ -52,7 +52,6 @@ RunConfig bccd() {
   RunConfig config;
   config.model.arch = "zf-small";
   config.model.set["anchor_scales"] = "3,8,12,16";
-  config.data.min_box_side = 2;  // as the reference trainer: the set has two boxes without extent
   TrainConfig& train = config.train;
   train.iterations = 3000;
   train.filler = Filler::he;

@@ -156,7 +156,8 @@ void RunLog::keep_until(std::int64_t step) {
   std::string lines, losses = loss_header, maps = map_header;
   if (step > 0) {
     std::ifstream old(path("log.jsonl"), std::ios::binary);
-    if (!old && std::filesystem::exists(path("log.jsonl"))) fail_to_read();
+    std::error_code none;
+    if (!old && std::filesystem::exists(path("log.jsonl"), none)) fail_to_read();
     for (std::string line; std::getline(old, line);) {
       const Json json = Json::parse(line, nullptr, false);
       if (json.is_discarded() || !json.is_object() ||

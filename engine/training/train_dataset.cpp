@@ -133,13 +133,18 @@ class Builder {
         data_.warnings.push_back(told(what + " and is left out"));
         return std::nullopt;
       }
-      data_.warnings.push_back(told(what + " and is repaired"));
       if (box[2] < box[0]) std::swap(box[0], box[2]);
       if (box[3] < box[1]) std::swap(box[1], box[3]);
       for (std::size_t i = 0; i < 2; ++i) {
         box[i] = std::max(box[i], 0.0);
         box[i + 2] = std::min(box[i + 2], (i == 0 ? entry.width : entry.height) - 1.0);
       }
+      if (box[2] < box[0] || box[3] < box[1]) {
+        data_.warnings.push_back(
+            told(fmt::format("lies outside its image of {}x{} and is left out", entry.width, entry.height)));
+        return std::nullopt;
+      }
+      data_.warnings.push_back(told(what + " and is repaired"));
     }
     const double side = std::min(box[2] - box[0], box[3] - box[1]) + 1;
     if (side < 2 && config_.min_box_side > 1) {  // what the check calls a fault is none to be learned

@@ -119,7 +119,7 @@ TEST_CASE("train: Ctrl-C finishes the update, saves, and the resumed run ends li
     const int code = process.wait();
     INFO(process.err() + process.out());
     REQUIRE(code == 128 + signal);
-    CHECK(has(process.err(), "finishing this update, then saving"));
+    CHECK(has(process.err(), "finishing what is at hand, then saving"));
     CHECK(has(process.out(), "Stopped after update "));
     CHECK(has(process.out(), "Go on with: frcnn train --resume --out " + bench.work.path().string()));
     CHECK(find_checkpoints(bench.work / out).size() == 1);
@@ -129,6 +129,19 @@ TEST_CASE("train: Ctrl-C finishes the update, saves, and the resumed run ends li
     CHECK(has(resumed.out, "Going on after update "));
     CHECK(bench.bytes(out, "last.safetensors") == bench.bytes("alone", "last.safetensors"));
   }
+}
+
+TEST_CASE("train: Ctrl-C saves also where it ended who reads the output") {
+  const Bench bench;
+  Process process(bench.command("run", "2000"), Output::pipe);
+  while (process.running() && !fs::exists(bench.file("run", "loss.csv")))
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  process.signal(SIGSTOP);  // so that nothing is written between the two
+  process.hang_up();
+  process.signal(SIGINT);
+  process.signal(SIGCONT);
+  CHECK(process.wait() == 1);  // its last words were lost
+  CHECK(find_checkpoints(bench.work / "run").size() == 1);
 }
 
 TEST_CASE("train: a checkpoint is exported as the model in it") {

@@ -1,7 +1,10 @@
 // Runs of `frcnn train` on a tiny detector, alone or with signals in the middle.
 #pragma once
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -23,10 +26,19 @@ namespace frcnn::train_run {
 
 using Strings = std::vector<std::string>;
 
-// A process of the tool, its output in files.
+// Where a process's output goes: into files, or to somebody who can go away.
+enum class Output { files, pipe };
+
+// A process of the tool.
 class Process {
  public:
-  explicit Process(const Strings& arguments) {
+  explicit Process(const Strings& arguments, Output output = Output::files) {
+    if (output == Output::pipe) {  // both streams into one, as `2>&1 | tee` has them
+      if (::mkfifo((streams_ / "out").c_str(), 0600) != 0 ||
+          ::link((streams_ / "out").c_str(), (streams_ / "err").c_str()) != 0)
+        throw std::runtime_error("cannot make a pipe");
+      reader_ = ::open((streams_ / "out").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    }
     std::vector<std::string> line{FRCNN_TOOL};
     line.insert(line.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
@@ -37,8 +49,16 @@ class Process {
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&actions, 1, (streams_ / "out").c_str(), O_WRONLY | O_CREAT, 0600);
     posix_spawn_file_actions_addopen(&actions, 2, (streams_ / "err").c_str(), O_WRONLY | O_CREAT, 0600);
-    if (posix_spawn(&pid_, argv[0], &actions, nullptr, argv.data(), environ) != 0)
+    posix_spawnattr_t attributes;  // whatever started the tests may ignore SIGPIPE
+    posix_spawnattr_init(&attributes);
+    sigset_t pipe;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    posix_spawnattr_setsigdefault(&attributes, &pipe);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+    if (posix_spawn(&pid_, argv[0], &actions, &attributes, argv.data(), environ) != 0)
       throw std::runtime_error("cannot start the tool");
+    posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
   }
   ~Process() {
@@ -46,6 +66,11 @@ class Process {
       ::kill(pid_, SIGKILL);
       ::waitpid(pid_, nullptr, 0);
     }
+    hang_up();
+  }
+  void hang_up() {  // who reads the pipe is gone
+    if (reader_ >= 0) ::close(reader_);
+    reader_ = -1;
   }
   void signal(int number) const {
     if (pid_ > 0) ::kill(pid_, number);
@@ -65,7 +90,7 @@ class Process {
  private:
   tool::TempDir streams_;
   pid_t pid_ = 0;
-  int status_ = 0;
+  int status_ = 0, reader_ = -1;
 };
 
 // The tiny detector, six pictures of cats and dogs to learn from and two to check with.

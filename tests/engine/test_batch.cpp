@@ -172,12 +172,17 @@ TEST_CASE("proposals are given to each image of a batch", "[batch]") {
   std::vector<std::vector<Proposal>> lists;
   for (const DetectResult& result : own) lists.push_back(result.proposals);
   lists[1].resize(3);
-  DetectRequest given;
+  DetectRequest given = with_proposals();
   given.proposals = lists.data();
   const auto again = detector.detect(views, given);
   for (std::size_t n = 0; n < views.size(); ++n) {
     INFO("image " << n);
-    CHECK(again[n].proposal_count == static_cast<std::int64_t>(lists[n].size()));
+    REQUIRE(again[n].proposals.size() == lists[n].size());
+    for (std::size_t i = 0; i < lists[n].size(); ++i) {
+      CHECK(again[n].proposals[i].score == lists[n][i].score);
+      for (std::size_t k = 0; k < 4; ++k)  // there and back through the scale
+        CHECK(again[n].proposals[i].box[k] == Approx(lists[n][i].box[k]).epsilon(1e-6).margin(1e-5));
+    }
     if (n != 1) CHECK(again[n].detections.size() == own[n].detections.size());
   }
 }
@@ -260,10 +265,10 @@ TEST_CASE("one plan serves originals of every size and format that become as lar
   const Executable* const plan = detector.session().latest();
   detector.detect(second);
   CHECK(detector.session().latest() == plan);
-  CHECK(detector.session().cached() == 1);
+  CHECK(detector.session().stats().plans == 1);
   detector.detect(a.view);
   detector.detect(b.view);
-  CHECK(detector.session().cached() == 2);
+  CHECK(detector.session().stats().plans == 2);
 }
 
 TEST_CASE("a batch does not notice guarded memory", "[batch]") {

@@ -164,7 +164,7 @@ TEST_CASE("sessions keep a bounded number of plans, the least recently used go",
   };
   use(1), use(2), use(1), use(3);  // drops 2
   CHECK(built == 3);
-  CHECK(session.cached() == 2);
+  CHECK(session.stats().plans == 2);
   use(1);
   CHECK(built == 3);
   use(2);
@@ -183,7 +183,7 @@ TEST_CASE("a plan beyond the arena is refused and the session goes on", "[sessio
                   {4096, 4});
   session.executable({1}, [&] { return make(8); });
   CHECK_THROWS_AS(session.executable({2}, [&] { return make(100); }), Error);
-  CHECK(session.cached() == 1);
+  CHECK(session.stats().plans == 1);
   Executable& small = session.executable({1}, [&] { return make(8); });
   std::vector<float> data(64, -1.0f);
   data[5] = 2.0f;

@@ -1,8 +1,8 @@
 // What the emulator tells AddressSanitizer and ThreadSanitizer, and nothing where neither is built in.
 //
 // ThreadSanitizer sees every fiber as a thread. Fiber switches are announced as carrying no order, so the
-// only happens-before edges are the ones given here by release() and acquire(): block barriers, __syncwarp,
-// fences and the borders of a launch. The emulator's own bookkeeping runs under Quiet, or it would drown the
+// only happens-before edges are the ones given here by release() and acquire(): block barriers, __syncwarp
+// and the borders of a launch. The emulator's own bookkeeping runs under Quiet, or it would drown the
 // kernels' races.
 #pragma once
 

@@ -115,7 +115,7 @@ TEST_CASE("a batch is one copy and one graph, and the next of its size allocates
   CHECK(machine.count("cudaGraphLaunch") == 1);
   CHECK(machine.count("cudaStreamSynchronize") == 1);
   CHECK(machine.count("cudaMalloc") + machine.count("cudaHostAlloc") + machine.count("cudaFree") == 0);
-  CHECK(detector.session().cached() == 1);
+  CHECK(detector.session().stats().plans == 1);
   CHECK(machine.violation() == "");
 }
 
@@ -127,20 +127,31 @@ TEST_CASE("originals beyond the room bring memory of their own, which is given b
   const AnyPicture large(3000, 3000, 1), small(32, 24, 2);
   const std::vector<ImageView> one{large.view, small.view}, both{large.view, large.view};
   detector.detect(one);
-  const std::size_t before = machine.bytes_in_use();
+  detector.detect(both);  // a graph of its own
+  const std::size_t before = machine.bytes_in_use(), alive = machine.allocations_alive();
+  CHECK(detector.stats().pixel_bytes > std::size_t{48} << 20);
   machine.reset_counts();
   detector.detect(one);
   CHECK(machine.count("cudaMalloc") == 0);
+  CHECK(machine.count("cudaHostAlloc") == 0);
+  const auto check_given_back = [&] {
+    CHECK(machine.bytes_in_use() == before);
+    CHECK(machine.allocations_alive() == alive);
+  };
   detector.detect(both);
   CHECK(machine.count("cudaMalloc") == 1);
-  CHECK(machine.bytes_in_use() == before);
-  machine.fail(1, cudaErrorMemoryAllocation, false, "cudaMalloc");
-  message_of([&] { detector.detect(both); }, ErrorCode::out_of_memory);
-  CHECK(machine.bytes_in_use() == before);
+  CHECK(machine.count("cudaHostAlloc") == 1);
+  check_given_back();
+  for (const char* call : {"cudaMalloc", "cudaHostAlloc"}) {
+    machine.fail(1, cudaErrorMemoryAllocation, false, call);
+    message_of([&] { detector.detect(both); }, ErrorCode::out_of_memory);
+    check_given_back();
+  }
   machine.fail(1, cudaErrorLaunchFailure, false, "cudaGraphLaunch");
   message_of([&] { detector.detect(both); }, ErrorCode::device);
   CHECK(machine.bytes_in_use() == before);
-  CHECK_NOTHROW(detector.detect(one));
+  CHECK_NOTHROW(detector.detect(both));  // and the graph that the failing run dropped
+  check_given_back();
   CHECK(machine.violation() == "");
 }
 

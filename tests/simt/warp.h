@@ -1,5 +1,5 @@
-// Block barriers, warp shuffles, votes, matches and reductions, fences and atomics: CUDA C++ Programming
-// Guide, sections on synchronisation, memory fences, warp functions and atomic functions. Stricter than the
+// Block barriers, warp shuffles, votes, matches and reductions, and atomics: CUDA C++ Programming
+// Guide, sections on synchronisation, warp functions and atomic functions. Stricter than the
 // hardware in three ways, each of which is a bug worth hearing of: the lanes of one mask must be at the same
 // line, no lane of a mask may have returned, and what a lane reads from one that does not take part is NaN.
 #pragma once
