@@ -1,4 +1,4 @@
-// A GPU for a whole program, on the emulator: shows what the kernels' arithmetic does to results (docs/accuracy.md), nothing
+// A GPU for a whole program, on the emulator: shows what the kernels' arithmetic does to results (tools/accuracy_ledger), nothing
 // about time. There from before main() until after it, as a machine's GPU is.
 #include "tests/simt/fake_runtime.h"
 
