@@ -3,14 +3,6 @@
 #include "graph/shapes.h"
 
 namespace frcnn {
-namespace {
-
-// As Conv2d's shape rule has it; too small an input gives 0, and goes on being too small.
-std::int64_t convolved(std::int64_t in, std::int64_t kernel, std::int64_t stride, std::int64_t pad) {
-  return in < 1 || in + 2 * pad < kernel ? 0 : (in + 2 * pad - kernel) / stride + 1;
-}
-
-}  // namespace
 
 MapSizes::MapSizes(const Model& model) {
   const auto convolution = [&](const std::string& name, std::int64_t stride, std::int64_t pad) {
@@ -30,9 +22,9 @@ std::array<std::int32_t, 4> MapSizes::of(std::int64_t height, std::int64_t width
   const auto follow = [&](const std::vector<Layer>& layers) {
     for (const Layer& layer : layers) {
       height = layer.pools ? pooled_size(height, layer.pool)
-                           : convolved(height, layer.kernel_h, layer.stride, layer.pad);
+                           : convolved_size(height, layer.kernel_h, layer.stride, layer.pad);
       width = layer.pools ? pooled_size(width, layer.pool)
-                          : convolved(width, layer.kernel_w, layer.stride, layer.pad);
+                          : convolved_size(width, layer.kernel_w, layer.stride, layer.pad);
     }
     return std::array{static_cast<std::int32_t>(height), static_cast<std::int32_t>(width)};
   };

@@ -62,10 +62,11 @@ struct Rule {
     bias(2, w[0]);
     if (w.row() == 0) fail("weight {} has no values to sum", to_string(w));
     if (op.stride < 1 || op.pad < 0) fail("stride {} and pad {} make no convolution", op.stride, op.pad);
-    const std::int64_t h = s[1] + 2 * op.pad - w[2], wd = s[2] + 2 * op.pad - w[3];
-    if (h < 0 || wd < 0)
+    const std::int64_t h = convolved_size(s[1], w[2], op.stride, op.pad),
+                       wd = convolved_size(s[2], w[3], op.stride, op.pad);
+    if (h < 1 || wd < 1)
       fail("a {}x{} kernel does not fit a {}x{} map with padding {}", w[2], w[3], s[1], s[2], op.pad);
-    return {{Shape{s[0], h / op.stride + 1, wd / op.stride + 1, w[0]}}};
+    return {{Shape{s[0], h, wd, w[0]}}};
   }
 
   std::vector<TensorSpec> same() const {
@@ -412,6 +413,10 @@ struct Rule {
 };
 
 }  // namespace
+
+std::int64_t convolved_size(std::int64_t in, std::int64_t kernel, std::int64_t stride, std::int64_t pad) {
+  return in < 1 || in + 2 * pad < kernel ? 0 : (in + 2 * pad - kernel) / stride + 1;
+}
 
 std::int64_t pooled_size(std::int64_t in, const MaxPool& pool) {
   const std::int64_t span = in + 2 * pool.pad - pool.kernel;

@@ -14,7 +14,10 @@ namespace frcnn {
 // do not fit ("conv3_1: weight has 128 input channels, its source 64").
 std::vector<TensorSpec> infer(const Op& op, std::span<const TensorSpec> in, std::string_view layer);
 
-// Output size of one pooled dimension by Caffe's rule (see MaxPool).
+// Output size of one dimension of a convolution; 0 where the kernel does not fit.
+std::int64_t convolved_size(std::int64_t in, std::int64_t kernel, std::int64_t stride, std::int64_t pad);
+
+// Output size of one pooled dimension by Caffe's rule (see MaxPool); 0 where no window fits.
 std::int64_t pooled_size(std::int64_t in, const MaxPool& pool);
 
 // Multiply-adds times two, for tables of FLOPs; 0 for ops that do none worth counting.
