@@ -287,6 +287,7 @@ void print_human(const BenchOptions& options, const Prepared& p, const BenchResu
              r.device, p.request.detector.threads, p.request.detector.threads == 1 ? "" : "s");
   if (options.sessions > 1) fmt::print(", {} sessions", options.sessions);
   if (options.batch > 1) fmt::print(", batches of {}", options.batch);
+  if (!r.libraries.empty()) fmt::print(", kernels of {} too", fmt::join(r.libraries, " and "));
   fmt::print("\n{}, {} cores, {}, oneDNN {} with {}\n\n", processor_name(), usable_cores(),
              memory_text("MemTotal"), dnnl_library(), dnnl_isa());
   if (options.architecture.empty()) fmt::print("load         {:.1f} ms\n", r.load_ms);
@@ -377,6 +378,8 @@ std::string to_json(const BenchOptions& options, const Prepared& p, const BenchR
             {"architecture", options.architecture.empty() ? Json(nullptr) : Json(options.architecture)},
             {"device", r.device},
             {"precision", name_of(r.precision)},
+            {"algo", options.device.algo},
+            {"libraries", r.libraries},
             {"threads", p.request.detector.threads},
             {"input", {{"height", p.input.height}, {"width", p.input.width}}},
             {"sizes", options.sizes},

@@ -238,6 +238,7 @@ BenchResult run_bench(const BenchRequest& request) {
 
   result.device = lanes[0]->detector().device().name();
   result.precision = lanes[0]->detector().device().precision();
+  result.libraries = lanes[0]->detector().device().libraries();
   for (const auto& lane : lanes) result.arena_bytes = std::max(result.arena_bytes, lane->arena_bytes());
   result.reserved_bytes = lanes[0]->detector().session().arena_bytes();
   result.packed_bytes = model->weights.packed_bytes();

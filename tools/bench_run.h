@@ -39,6 +39,7 @@ struct BenchLayer {
 struct BenchResult {
   std::string device;
   Precision precision = Precision::fp32;
+  std::vector<std::string> libraries;  // that kernels may come from
   double load_ms = 0, first_image_ms = 0;
   std::vector<double> samples_ms;  // of every batch of every session, without decoding a file
   std::size_t batches = 0;         // as many

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <vector>
 
 namespace frcnn {
@@ -32,6 +33,29 @@ void add_device_options(CLI::App& command, DeviceOptions& options) {
       .add_flag("--no-graphs", options.no_graphs,
                 "launch kernel by kernel on a GPU, not as one CUDA graph; the results are the same")
       ->group(group);
+  const std::vector<std::string> algos(algo_names.begin(), algo_names.end());
+  command
+      .add_option("--algo", options.algo,
+                  "kernels for convolutions and fully connected layers on a GPU: ours; cudnn: those of cuDNN and "
+                  "cuBLASLt where they take the layer; auto: the fastest that --tune found, else ours")
+      ->check(CLI::IsMember(algos).description(""))
+      ->type_name("NAME")
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_flag("--tune", options.tune,
+                "with --algo auto: measure layers of sizes not measured before, when the first image of a size comes")
+      ->group(group);
+  command
+      .add_option("--algo-cache", options.algo_cache,
+                  "with --algo auto: the file that keeps what was measured; default: frcnn/algos.json in "
+                  "$XDG_CACHE_HOME or ~/.cache")
+      ->type_name("FILE")
+      ->group(group);
+  command.parse_complete_callback([&options] {
+    if (options.algo != "auto" && (options.tune || !options.algo_cache.empty()))
+      throw CLI::ValidationError("--tune and --algo-cache go with --algo auto");
+  });
 }
 
 DetectorOptions detector_options(const DeviceOptions& options) {
@@ -41,6 +65,10 @@ DetectorOptions detector_options(const DeviceOptions& options) {
       options.precision == "auto" ? fast_precision(options.device) : parse_precision(options.precision);
   result.threads = options.threads;
   result.gpu.graphs = !options.no_graphs;
+  const auto algo = std::find(algo_names.begin(), algo_names.end(), options.algo);
+  result.gpu.algo = static_cast<Algo>(algo - algo_names.begin());
+  result.gpu.tune = options.tune;
+  result.gpu.algo_cache = options.algo_cache;
   return result;
 }
 

@@ -1,4 +1,5 @@
-// --device, --precision, --threads and --no-graphs, as every command that computes takes them.
+// --device, --precision, --threads and what else says where and how to compute, as every command that computes takes
+// them.
 #pragma once
 
 #include <memory>
@@ -15,6 +16,8 @@ struct DeviceOptions {
   std::string device = "auto", precision = "fp32";
   int threads = 0;  // 0: all cores
   bool no_graphs = false;
+  std::string algo = "ours", algo_cache;
+  bool tune = false;
 };
 
 void add_device_options(CLI::App& command, DeviceOptions& options);

@@ -97,6 +97,15 @@ Section device_section() {
   section.findings.push_back({"NVIDIA driver", driver});
   section.findings.push_back(
       {"CUDA in this build", cuda.runtime.empty() ? "no" : cuda.runtime + ", kernels for " FRCNN_CUDA_ARCHITECTURES});
+  bool usable = !cuda.runtime.empty();
+  for (const LibraryFinding& library : find_gpu_libraries()) {
+    section.findings.push_back({library.library, library.text});
+    usable = usable && library.usable;
+  }
+  if (!cuda.runtime.empty()) {
+    section.meaning.push_back(usable ? "--algo cudnn and --algo auto can take kernels of cuDNN and cuBLASLt."
+                                     : "--algo cudnn is refused, since a library is missing; --algo ours needs none.");
+  }
   if (cuda.runtime.empty()) {
     section.meaning.push_back(
         "This build has no CUDA device: --device cuda is refused and --device auto means cpu. It gets one when it is "

@@ -12,6 +12,7 @@
 #include "cuda/clear_flag.h"
 #include "cuda/device.h"
 #include "frcnn/error.h"
+#include "runtime/cuda_algos.h"
 #include "runtime/device.h"
 
 namespace frcnn {
@@ -20,6 +21,8 @@ namespace {
 ErrorCode code_of(cudaError_t error) {
   return error == cudaErrorMemoryAllocation ? ErrorCode::out_of_memory : ErrorCode::device;
 }
+
+std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
 
 // A captured graph, instantiated.
 class CudaRecording final : public Recording {
@@ -44,6 +47,13 @@ struct DestroyGraph {
   }
 };
 using CapturedGraph = std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, DestroyGraph>;
+
+struct DestroyEvent {
+  void operator()(cudaEvent_t event) const {
+    if (cudaEventDestroy(event) != cudaSuccess) cudaGetLastError();
+  }
+};
+using Event = std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, DestroyEvent>;
 
 // Captures are thread-local, so CUDA lets several go on at once. They take turns all the same: they are short and rare,
 // and nothing is won by more.
@@ -80,9 +90,9 @@ class CudaDevice final : public Device {
                               compute_capability_ / 10, compute_capability_ % 10));
     check_code();
     check(make_stream(), "creating a stream");
-  }
-  ~CudaDevice() override {
-    if (stream_) cudaStreamDestroy(stream_);
+    if (gpu_.algo != Algo::ours)
+      algos_ = std::make_unique<CudaAlgos>(*this, settings_, gpu_, model_and_driver(),
+                                           [this](const Recording& recording) { return replay_ms(recording); });
   }
 
   std::string name() const override { return fmt::format("cuda:{}", index_); }
@@ -93,7 +103,12 @@ class CudaDevice final : public Device {
   Prepared prepare(const Op& op, const KernelSpec& spec) override {
     use();
     check_extents(op, spec);
-    return std::visit([&](const auto& attributes) { return cuda::prepare(attributes, spec, settings_); }, op);
+    Prepared ours =
+        std::visit([&](const auto& attributes) { return cuda::prepare(attributes, spec, settings_); }, op);
+    return algos_ ? algos_->choose(op, spec, std::move(ours)) : ours;
+  }
+  std::vector<std::string> libraries() const override {
+    return algos_ ? algos_->libraries() : std::vector<std::string>{};
   }
 
   std::shared_ptr<void> allocate(std::size_t bytes) override {
@@ -191,6 +206,31 @@ class CudaDevice final : public Device {
     if (const cudaError_t error = cudaDeviceGetStreamPriorityRange(&least, &greatest)) return error;
     return cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest);
   }
+  // What measured times depend on, of this device.
+  std::string model_and_driver() const {
+    cudaDeviceProp properties{};
+    check(cudaGetDeviceProperties(&properties, index_), "reading its name");
+    int driver = 0;
+    check(cudaDriverGetVersion(&driver), "reading the driver's version");
+    return fmt::format("{}, compute capability {}.{}, driver {}", properties.name, compute_capability_ / 10,
+                       compute_capability_ % 10, version_text(driver));
+  }
+  Event make_event() const {
+    cudaEvent_t event = nullptr;
+    check(cudaEventCreate(&event), "creating an event");
+    return Event(event);
+  }
+  double replay_ms(const Recording& recording) {
+    use();
+    const Event start = make_event(), end = make_event();
+    check(cudaEventRecord(start.get(), stream_), "recording an event");
+    replay(recording);
+    check(cudaEventRecord(end.get(), stream_), "recording an event");
+    wait("running kernels");
+    float ms = 0;
+    check(cudaEventElapsedTime(&ms, start.get(), end.get()), "reading the time between events");
+    return ms;
+  }
   void wait(const char* doing) {
     synchronizations_.fetch_add(1, std::memory_order_relaxed);
     check(cudaStreamSynchronize(stream_), doing);
@@ -260,14 +300,20 @@ class CudaDevice final : public Device {
   int index_;
   GpuOptions gpu_;
   cudaStream_t stream_ = nullptr;
+  // Also when making the device fails later than making its stream.
+  struct StreamEnd {
+    cudaStream_t& stream;
+    ~StreamEnd() {
+      if (stream) cudaStreamDestroy(stream);
+    }
+  } stream_end_{stream_};
   bool capturing_ = false;
   int compute_capability_ = 0;                 // major * 10 + minor
   cuda::Settings settings_;
   mutable std::atomic<bool> dead_ = false;
   std::atomic<std::int64_t> allocations_ = 0, synchronizations_ = 0;
+  std::unique_ptr<CudaAlgos> algos_;           // null: all kernels are ours
 };
-
-std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
 
 // The CUDA version that the driver serves; 0 if there is none.
 int driver_version() {

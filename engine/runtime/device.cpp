@@ -33,16 +33,22 @@ std::shared_ptr<Device> make_cuda(const std::string& name, int, Precision, const
 
 #if !defined(FRCNN_WITH_CUDA)
 CudaFindings find_cuda() { return {"", "", "this build has no CUDA device", {}}; }
+std::vector<LibraryFinding> find_gpu_libraries() { return {}; }
 #endif
 
 std::shared_ptr<Device> make_device(const std::string& name, Precision precision, int threads, std::string* why_cpu,
                                     const GpuOptions& gpu) {
+  if (gpu.algo != Algo::automatic && (gpu.tune || !gpu.algo_cache.empty()))
+    throw Error(ErrorCode::invalid_argument, "kernels are measured, and kept in a file, only for the choice auto");
+  const bool needs_gpu = gpu.algo == Algo::cudnn;
+  if (name == "cpu" && needs_gpu)
+    throw Error(ErrorCode::invalid_argument, "cpu: cuDNN's kernels were asked for, which run on a GPU only");
   if (name == "cpu") return make_cpu(precision, threads, "");
   if (name == "auto") {
     try {
       return make_cuda("cuda:0", 0, precision, gpu);
     } catch (const Error& error) {
-      if (error.code() != ErrorCode::unsupported) throw;
+      if (error.code() != ErrorCode::unsupported || needs_gpu) throw;
       if (why_cpu) *why_cpu = error.what();
       return make_cpu(precision, threads, fmt::format("; {}", error.what()));
     }

@@ -1,11 +1,13 @@
 // A device runs prepared kernels on memory of its own. The engine knows devices only through this interface.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "frcnn/error.h"
@@ -75,16 +77,32 @@ class Device {
     throw Error(ErrorCode::unsupported, name() + ": does not record");
   }
   virtual DeviceCounts counts() const { return {}; }
+  // Those that it may take kernels from, with versions: "cuDNN 9.19.0".
+  virtual std::vector<std::string> libraries() const { return {}; }
 };
 
 // high: where both wait for a free multiprocessor, blocks of this device's kernels start before those of devices made
 // with normal. For sessions that answer requests beside others that work through a batch.
 enum class StreamPriority : std::uint8_t { normal, high };
 
+// Whose kernels a GPU runs convolutions and fully connected layers with. The libraries, cuDNN and cuBLASLt, are
+// looked for when the device is made.
+enum class Algo : std::uint8_t {
+  ours,       // no library is opened
+  cudnn,      // the libraries' where they take the layer, ours elsewhere; an error without both libraries
+  automatic,  // whatever was measured to be faster for the layer on this GPU; ours for what was not measured
+};
+inline constexpr std::array<std::string_view, 3> algo_names{"ours", "cudnn", "auto"};
+
 // How a GPU gets its work.
 struct GpuOptions {
   bool graphs = true;  // programs that run again are recorded as one CUDA graph each
   StreamPriority priority = StreamPriority::normal;
+  Algo algo = Algo::ours;
+  // Algo::automatic: layers that were not measured yet are, when a program with them is made, as the first request of a
+  // size makes one. Without this nothing is ever measured.
+  bool tune = false;
+  std::string algo_cache = {};  // Algo::automatic: the file that keeps what was measured; default_algo_cache()
 };
 
 // The CPU: oneDNN for convolution and matrix products, plain C++ for the rest. threads <= 0: as many as the machine
@@ -94,7 +112,7 @@ std::shared_ptr<Device> make_cpu_device(int threads = 0, Precision precision = P
 
 // CUDA device `index`, in builds that have CUDA. Throws Error(unsupported) that says what is missing (driver, device,
 // compute capability 8.0, code for it in this build), Error(out_of_memory) without room for a context and the kernels,
-// Error(device) otherwise. Every call makes it the calling thread's current CUDA device and leaves it so: a program with
+// Error(device) otherwise; of gpu.algo_cache Error(io) or Error(bad_file). Every call makes it the calling thread's current CUDA device and leaves it so: a program with
 // CUDA code of its own calls cudaSetDevice() again afterwards.
 std::shared_ptr<Device> make_cuda_device(int index, Precision precision, const GpuOptions& gpu = {});
 
@@ -107,10 +125,19 @@ struct CudaFindings {
 };
 CudaFindings find_cuda();
 
+// For each library that Algo takes kernels from its version and file, or why it is of no use: opens them all. Empty in
+// builds without CUDA.
+struct LibraryFinding {
+  std::string library, text;
+  bool usable = false;
+};
+std::vector<LibraryFinding> find_gpu_libraries();
+
 // "auto", "cpu", "cuda" (the first one) or "cuda:N". "auto" is cuda:0 where there is one, else the CPU, and
 // `why_cpu` gets what is missing; a GPU that is there and fails (full, in a bad state) is an error. Throws
 // Error(unsupported) that says why when the device is not there or does not compute in that precision. `threads` is for
-// the CPU, `gpu` for the others.
+// the CPU, `gpu` for the others. Throws Error(invalid_argument) for Algo::cudnn on the CPU, and for tune or algo_cache
+// without Algo::automatic.
 std::shared_ptr<Device> make_device(const std::string& name, Precision precision = Precision::fp32, int threads = 0,
                                     std::string* why_cpu = nullptr, const GpuOptions& gpu = {});
 

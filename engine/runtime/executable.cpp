@@ -28,6 +28,16 @@ TensorView state_of(const Value& value, const States* states) {
   return view;
 }
 
+// What f() makes; an error of its says which layer it was about.
+template <class F>
+auto of_layer(const Node& node, const F& f) {
+  try {
+    return f();
+  } catch (const Error& error) {
+    throw Error(error.code(), node.layer.empty() ? error.what() : fmt::format("{}: {}", node.layer, error.what()));
+  }
+}
+
 WeightPacking plain_packing(int input, std::size_t bytes) {
   return {input, "published", bytes,
           [bytes](const TensorView& published, void* packed) { std::memcpy(packed, published.data, bytes); }};
@@ -117,7 +127,7 @@ void Executable::prepare(const Weights& weights, const States* states) {
     std::vector<TensorSpec> in, out;
     for (ValueId id : nodes[n].in) in.push_back(graph_.value(id).spec);
     for (ValueId id : nodes[n].out) out.push_back(graph_.value(id).spec);
-    step.prepared = device_.prepare(nodes[n].op, {in, out});
+    step.prepared = of_layer(nodes[n], [&] { return device_.prepare(nodes[n].op, {in, out}); });
     for (const TensorSpec& spec : in) step.in.push_back({nullptr, spec.shape, spec.dtype});
     for (const TensorSpec& spec : out) step.out.push_back({nullptr, spec.shape, spec.dtype});
     std::size_t workspace = round_up(step.prepared.workspace_bytes);
@@ -265,7 +275,8 @@ void Executable::fetch_outputs() {
                          plan_.outputs.bytes);
 }
 
-void Executable::run_node(Step& step, void* stream) {
+void Executable::run_node(std::size_t n, void* stream) {
+  Step& step = steps_[n];
   for (const Step::Repack& repack : step.repack) {
     void* const packed = static_cast<std::byte*>(step.workspace) + repack.at;
     if (repack.packing->pack_on_device) {
@@ -274,7 +285,7 @@ void Executable::run_node(Step& step, void* stream) {
       repack.packing->pack(repack.published, packed);
     }
   }
-  step.prepared.run({step.in, step.out, step.workspace, stream});
+  of_layer(graph_.nodes()[n], [&] { step.prepared.run({step.in, step.out, step.workspace, stream}); });
 }
 
 // Copies that are still on their way use memory that the caller of what throws may then write or free.
@@ -309,7 +320,7 @@ void Executable::run_watched(const std::function<bool(const Node&, std::span<con
     if (counts_) ++counts_->eager;
     void* const stream = device_.stream();
     for (std::size_t n = 0; n < steps_.size(); ++n) {
-      run_node(steps_[n], stream);
+      run_node(n, stream);
       device_.synchronize();
       if (!seen(graph_.nodes()[n], steps_[n].out)) return;
     }
@@ -352,7 +363,7 @@ void Executable::run_repeated(int repeats, std::vector<NodeTime>& times) {
     void* const stream = device_.stream();
     for (std::size_t n = 0; n < steps_.size(); ++n) {
       const auto queue = [&](int count) {
-        for (int i = 0; i < count; ++i) run_node(steps_[n], stream);
+        for (int i = 0; i < count; ++i) run_node(n, stream);
       };
       const auto timed = [&](int count) {
         const auto recorded = can_be_recorded() ? device_.record([&] { queue(count); }) : nullptr;
@@ -379,7 +390,7 @@ void Executable::run_steps(std::vector<NodeTime>* times) {
   for (std::size_t n = 0; n < steps_.size(); ++n) {
     Step& step = steps_[n];
     const Clock::time_point start = Clock::now();
-    run_node(step, stream);
+    run_node(n, stream);
     const Node& node = graph_.nodes()[n];
     if (times) {
       device_.synchronize();

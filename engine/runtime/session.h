@@ -109,7 +109,7 @@ class Executable {
   struct Guarded;
   void prepare(const Weights& weights, const States* states);
   void bind();
-  void run_node(Step& step, void* stream);
+  void run_node(std::size_t n, void* stream);
   ValueId id_of(std::string_view name) const;
   const std::byte* staged(ValueId id) const;
   void send_inputs();

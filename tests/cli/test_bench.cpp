@@ -59,6 +59,8 @@ TEST_CASE("bench reports every number of its schema") {
   CHECK(json["architecture"].is_null());
   CHECK(json["device"] == "cpu");
   CHECK(json["precision"] == "fp32");
+  CHECK(json["algo"] == "ours");
+  CHECK(json["libraries"] == Json::array());
   CHECK(json["threads"] == 2);
   CHECK(json["input"] == Json{{"height", 64}, {"width", 96}});  // the model's own limits
   CHECK(json["image"] == picture);

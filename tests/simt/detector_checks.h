@@ -11,8 +11,9 @@
 namespace frcnn::simt_test {
 
 inline DetectorOptions options_for(const DetectorCase& test_case, const std::string& device,
-                                   Precision precision) {
+                                   Precision precision, const GpuOptions& gpu = {}) {
   DetectorOptions options;
+  options.gpu = gpu;
   options.device = device;
   options.precision = precision;
   options.threads = 1;
@@ -28,10 +29,10 @@ struct Compared {
 // fp32 and 3xTF32: as exact as the CPU. Every stage within the tolerance of the reference data, the
 // detections equal.
 inline Compared check_exact(const DetectorCase& test_case, const DetectorReference& reference,
-                            Precision precision) {
+                            Precision precision, const GpuOptions& gpu = {}) {
   INFO(test_case.name << " " << name_of(precision));
   Compared compared;
-  Detector cuda(test_case.model, options_for(test_case, "cuda:0", precision));
+  Detector cuda(test_case.model, options_for(test_case, "cuda:0", precision, gpu));
   const DetectResult got = cuda.detect(test_case.view());
   compared.detections = compare_detections(got, reference.all);
   REQUIRE(compared.detections > 0);
@@ -59,10 +60,10 @@ inline Compared check_exact(const DetectorCase& test_case, const DetectorReferen
 // plain implementation loses. Behind the proposals a lost tie changes what is compared, so the head is given
 // the proposals that the CPU finds in fp32.
 inline Compared check_lossy(const DetectorCase& test_case, const DetectorReference& reference,
-                            Precision precision) {
+                            Precision precision, const GpuOptions& gpu = {}) {
   INFO(test_case.name << " " << name_of(precision));
   Compared compared;
-  Detector cuda(test_case.model, options_for(test_case, "cuda:0", precision));
+  Detector cuda(test_case.model, options_for(test_case, "cuda:0", precision, gpu));
   const auto& plain = reference.plain_error.at(std::string(name_of(precision)));
   for (const bool head : {false, true}) {
     DetectRequest request;

@@ -94,6 +94,8 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
     if (node.start) {  // a kernel, which other threads need not wait for
       if (callback) callback();
       node.start();
+      const std::lock_guard lock(mutex);
+      take_time(node.kernel);
       continue;
     }
     const std::lock_guard lock(mutex);

@@ -173,9 +173,11 @@ void Stream::launch(const void* kernel, const std::function<void()>& start) {
     if (captured) {
       FrcnnFakeGraph::Node node;
       node.start = start;
+      node.kernel = kernel;
       capture->graph.nodes.push_back(std::move(node));
     }
     callback = machine->on_launch;
+    if (!error && !captured) take_time(kernel);
   }
   if (error != cudaSuccess) throw_launch_error(error, kernel);
   if (callback) callback();
@@ -486,7 +488,7 @@ std::size_t FakeMachine::bytes_in_use() const {
 std::size_t FakeMachine::allocations_alive() const {
   const std::lock_guard lock(mutex);
   return machine->blocks.size() + machine->streams.size() + machine->graphs.size() +
-         machine->executables.size();
+         machine->executables.size() + machine->events.size();
 }
 
 std::size_t FakeMachine::graphs_alive() const {

@@ -69,6 +69,7 @@ enum cudaStreamCaptureMode {
 };
 using cudaGraph_t = struct FrcnnFakeGraph*;
 using cudaGraphExec_t = struct FrcnnFakeGraphExec*;
+using cudaEvent_t = struct FrcnnFakeEvent*;
 inline constexpr unsigned cudaStreamNonBlocking = 1, cudaHostAllocDefault = 0;
 #define CUDART_VERSION 13000
 
@@ -100,6 +101,10 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t executable, cudaStream_t stream);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
+cudaError_t cudaEventCreate(cudaEvent_t* event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t start, cudaEvent_t end);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaGetLastError();
 const char* cudaGetErrorString(cudaError_t error);
 
@@ -137,13 +142,15 @@ class FakeMachine {
   void reset_counts();
   int replayed_kernels() const;           // since then, by launches of graphs; not among the calls
   std::size_t bytes_in_use() const;       // of all devices
-  std::size_t allocations_alive() const;  // of devices and page-locked host memory, streams, graphs
+  std::size_t allocations_alive() const;  // of devices and page-locked host memory, streams, graphs, events
   std::size_t graphs_alive() const;       // executable ones
   std::multiset<int> stream_priorities() const;
   // What broke a rule above without an error code, as a sentence; empty if nothing did.
   std::string violation() const;
   // Called in the launching thread in front of every kernel that is queued, captured or replayed.
   void on_launch(std::function<void()> callback);
+  // What events say that a kernel takes; 1 ms each until somebody says otherwise.
+  void kernel_ms(std::function<double(const void* kernel)> time);
 };
 
 }  // namespace frcnn::simt

@@ -22,12 +22,18 @@ struct FrcnnFakeGraph {
     std::size_t bytes = 0;
     cudaMemcpyKind kind = cudaMemcpyHostToDevice;
     int byte = 0;
+    const void* kernel = nullptr;  // of `start`
   };
   int device = 0;
   std::vector<Node> nodes;
 };
 struct FrcnnFakeGraphExec {
   FrcnnFakeGraph graph;  // as it was instantiated; the graph it was made of may go
+};
+
+struct FrcnnFakeEvent {
+  int device;
+  double ms = -1;  // by the machine's clock; not recorded yet
 };
 
 namespace frcnn::simt::fake {
@@ -78,6 +84,9 @@ struct State {
   bool fail_sticky = false, has_failed = false;
   std::string fail_call, failed_call, violation;
   std::function<void()> on_launch;
+  std::set<FrcnnFakeEvent*> events;
+  double clock_ms = 0;  // goes on with kernels that ran
+  std::function<double(const void* kernel)> kernel_ms;
 };
 
 inline std::mutex mutex;
@@ -94,6 +103,8 @@ cudaError_t enter(const std::string& call, int device);
 cudaError_t enter_stream(const std::string& call, Stream& stream);
 // The same of a call that must not be made by a thread that captures.
 cudaError_t enter_outside_capture(const std::string& call, int device);
+// Moves the clock on by what the kernel takes.
+void take_time(const void* kernel);
 // The allocation that holds all of these bytes, or null.
 const Block* block_of(const void* memory, std::size_t bytes);
 cudaError_t copy(Stream& stream, const FrcnnFakeGraph::Node& node);
