@@ -1,7 +1,7 @@
 """`gpu_suite bench`, `peers` and `report` without a GPU: frcnn over the emulator with a tiny network, PyTorch on the CPU where
 there is one, and steps that crash, hang or get no time.
 
-usage: check_bench.py --tool GPU_SUITE --frcnn EMULATED_FRCNN --suite EMULATED_SUITE --work FOLDER
+usage: check_bench.py --tool GPU_SUITE --frcnn EMULATED_FRCNN --suite EMULATED_SUITE --cudnn FAKE --cublaslt FAKE --work FOLDER
 """
 import argparse
 import json
@@ -15,7 +15,7 @@ sys.dont_write_bytecode = True
 import tiny_detector
 
 parser = argparse.ArgumentParser()
-for name in ("tool", "frcnn", "suite", "work"):
+for name in ("tool", "frcnn", "suite", "cudnn", "cublaslt", "work"):
     parser.add_argument("--" + name, required=True)
 options = parser.parse_args()
 sys.path[:0] = [os.path.dirname(options.tool), os.path.join(os.path.dirname(options.tool), "peers")]
@@ -24,6 +24,8 @@ from gpu import folder, prepare, roofline
 FOLDER, RECORD = os.path.join(options.work, "suite"), os.path.join(options.work, "out", "record.json")
 FRCNN, REAL = os.path.join(FOLDER, folder.TOOL), os.path.join(options.work, "frcnn.real")
 SMALL, MODEL, OTHER = (os.path.join(options.work, name + ".safetensors") for name in ("small", "tiny", "other"))
+LIBRARIES = {"FRCNN_CUDNN": options.cudnn, "FRCNN_CUBLASLT": options.cublaslt}
+NONE = {"FRCNN_CUDNN": "/none", "FRCNN_CUBLASLT": "/none"}
 ABOUT = {"commit": "0123abc", "modified": False, "architectures": "none", "nvcc": "none"}
 failed = []
 
@@ -47,6 +49,7 @@ def run(mode, *arguments, **environment):
     """Exit code, what was printed, the record; and all that was there before is gone."""
     shutil.rmtree(os.path.dirname(RECORD), ignore_errors=True)
     everything = {name: value for name, value in os.environ.items() if name != "FRCNN_REQUIRE_GPU"}
+    everything.update(LIBRARIES)
     result = subprocess.run([sys.executable, options.tool, mode, *arguments, "--folder", FOLDER, "--json", RECORD],
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**everything, **environment})
     return result.returncode, result.stdout, json.loads(written("json") or "null")
@@ -81,7 +84,7 @@ tiny_detector.make(OTHER, 64, 80, seed=8)
 
 BENCH = ("--networks", SMALL, "--precisions", "fp16,fp32", "--iters", "2", "--warmup", "1", "--batches", "2", "--sessions",
          "2", "--rates-on", "cpu", "--rates-side", "64")
-KINDS = ["latency", "layers", "no_upload", "batch_2", "new_sizes", "random_sizes", "sessions_2", "no_graphs"]
+KINDS = ["latency", "layers", "layers_cudnn", "latency_cudnn", "no_upload", "batch_2", "new_sizes", "random_sizes", "sessions_2", "no_graphs"]
 code, text, record = run("bench", *BENCH)
 expect("the emulated benchmark passes", code == 0 and record and record["passed"], text)
 if record:
@@ -111,10 +114,14 @@ if record:
     half = {layer["layer"]: layer for layer in steps["small/fp16/layers"]["bench"]["layers"]}["conv2"]
     expect("and half of it in half precision, but for the bias", half["mbytes"] * 1e6 == 2 * (
         6 * 8 * 8 + 8 * 8 * 9 + 3 * 4 * 8) + 4 * 8, half)
+    theirs = {layer["layer"]: layer["kernel"] for layer in steps["small/fp32/layers_cudnn"]["bench"]["layers"]}
+    expect("the libraries' kernels are named", theirs["conv2"].startswith("cudnn") and theirs["fc6"].startswith("cublas") and
+           "cudnn" not in layers["conv2"]["kernel"] and steps["small/fp32/layers_cudnn"]["bench"]["libraries"] and
+           not steps["small/fp32/layers"]["bench"]["libraries"], theirs)
     markdown, svg = written("md"), written("svg")
     expect("the report has every table", all(title in markdown for title in (
         "p99.9 ms", "by images in a call", "by sessions", "The first request of a size", "Memory", "Ceilings",
-        "whose pixels lie on the GPU", "kernel by kernel", "Layers of small, fp16", record["command"])) and
+        "whose pixels lie on the GPU", "kernel by kernel", "Layers of small, fp16", "kernel of --algo cudnn", record["command"])) and
         "Without a number" not in markdown, markdown)
     expect("the drawing is one", ElementTree.fromstring(svg).tag.endswith("svg") and svg.count("<rect") == 1 + 2 * 2, svg)
     shown = subprocess.run([sys.executable, options.tool, "report", RECORD, "--out", RECORD[:-5] + ".again"])
@@ -126,7 +133,7 @@ expect("report refuses what is no record", shown.returncode != 0)
 # --- bench: a crash, a hang, nonsense, no time
 
 LESS = ("--networks", SMALL, "--precisions", "fp32", "--iters", "2", "--warmup", "1", "--batches", "2", "--sessions", "",
-        "--python", "/bin/false", "--step-seconds", "3")
+        "--python", "/bin/false", "--step-seconds", "6")
 tool_that("""case "$*" in
 *--per-layer*) kill -SEGV $$ ;;
 *--pixels-on-device*) sleep 600 ;;
@@ -135,15 +142,16 @@ tool_that("""case "$*" in
 *"--sizes random"*) echo "frcnn: error: no more" >&2; exit 1 ;;
 esac
 """)
-code, text, record = run("bench", *LESS)
+code, text, record = run("bench", *LESS, **NONE)
 results = {step["kind"]: step for step in record["steps"]} if record else {}
 expect("each failure costs its own number", code == 1 and record and not record["passed"] and
        {kind: step["result"] for kind, step in results.items()} == {
-           "latency": "measured", "layers": "failed", "no_upload": "out of time", "batch_2": "failed", "new_sizes": "failed",
+           "latency": "measured", "layers": "failed", "layers_cudnn": "failed", "latency_cudnn": "absent", "no_upload": "out of time", "batch_2": "failed", "new_sizes": "failed",
            "random_sizes": "failed", "no_graphs": "measured"}, text)
 if record:
-    expect("and says why", "-11" in results["layers"]["why"] and "3 s" in results["no_upload"]["why"] and
-           "no more" in results["random_sizes"]["why"] and "no record" in results["batch_2"]["why"], results)
+    expect("and says why", "-11" in results["layers"]["why"] and "6 s" in results["no_upload"]["why"] and
+           "no more" in results["random_sizes"]["why"] and "no record" in results["batch_2"]["why"] and
+           "cuDNN was not found" in results["latency_cudnn"]["why"], results)
     expect("the report tells what has no number", "## Without a number" in written("md") and
            "small/fp32/no_upload" in written("md"), written("md"))
     expect("rates that were not measured are said to be assumed", record["ceilings"]["fp32"] == {
@@ -205,19 +213,21 @@ esac
     code, text, record = run("peers", *PEERS, "--python", PYTHON)
     rows = rows_of(record)
     expect("peers are timed", code == 0 and {id: row["result"] for id, row in rows.items()} == {
-        "frcnn-fp32": "measured", "torch-fp32": "measured", "frcnn-fp16": "measured", "torch-bf16-tuned": "measured",
-        "torch-half": "absent"}, text)
+        "frcnn-fp32": "measured", "torch-fp32": "measured", "frcnn-fp16": "measured", "cudnn-fp32": "measured",
+        "cudnn-fp16": "measured", "torch-bf16-tuned": "measured", "torch-half": "absent"}, text)
     if record and record["passed"]:
         expect("enough was compared", all(row["parity"]["proposals"]["compared"] >= 100 and
                                           row["parity"]["detections"]["compared"] >= 20
                                           for row in rows.values() if row["result"] == "measured"), rows)
         expect("PyTorch's layers are timed", {layer["layer"]: layer["op"] for layer in rows["torch-fp32"]["layers"]}.items() >=
                {"conv1": "conv2d", "rpn_conv/3x3": "conv2d", "fc6": "mm", "bbox_pred": "mm"}.items(), rows)
-        expect("and ours beside them", any(layer["layer"] == "fc6" for layer in rows["frcnn-fp32"]["layers"]), rows)
+        expect("and ours beside them, with either kernels", all(
+            any(layer["layer"] == "fc6" and layer["kernel"].startswith(kernel) for layer in rows[id]["layers"])
+            for id, kernel in (("frcnn-fp32", "gemm"), ("cudnn-fp32", "cublas"))), rows)
         markdown = written("md")
         expect("the report compares", "| PyTorch" in markdown and "Layers of tiny" in markdown and "torch-half" in markdown and
                "ratio" in markdown and "1.000" in markdown, markdown)
-        expect("the drawing has everybody", written("svg").count("<rect") == 1 + 4, written("svg"))
+        expect("the drawing has everybody", written("svg").count("<rect") == 1 + 6, written("svg"))
 
     code, text, record = run("peers", *PEERS, "--python", PYTHON, "--peer-weights", OTHER)
     rows = rows_of(record)
@@ -235,12 +245,12 @@ esac
 exec "%(python)s" "$@"
 """ % {"python": PYTHON, "other": OTHER})
     code, text, record = run("peers", *PEERS[:4], "--modes", "fp32,bf16-tuned,bf16,half,tf32", *PEERS[6:], "--python",
-                             os.path.join(options.work, "python"), "--start-seconds", "20", "--answer-seconds", "15")
+                             os.path.join(options.work, "python"), "--start-seconds", "30", "--answer-seconds", "30", **NONE)
     rows = rows_of(record)
     expect("who differs, crashes, hangs or breaks off gets no time, and the others do", code == 1 and
            {id: row["result"] for id, row in rows.items()} == {
                "frcnn-fp32": "measured", "torch-fp32": "measured", "frcnn-fp16": "measured", "torch-bf16-tuned": "refused",
-               "torch-bf16": "failed", "torch-half": "failed", "torch-tf32": "failed"} and
+               "cudnn-fp32": "absent", "cudnn-fp16": "absent", "torch-bf16": "failed", "torch-half": "failed", "torch-tf32": "failed"} and
            not any("samples_ms" in row for row in rows.values() if row["result"] != "measured"), text)
     if record:
         expect("each with its reason", "mean IoU" in rows["torch-bf16-tuned"]["why"] and "-11" in rows["torch-bf16"]["why"] and

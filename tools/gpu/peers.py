@@ -13,7 +13,8 @@ import ours
 import parity
 from runner import PeerError, Runner
 
-from .bench import about_network, make_model, short_name
+from . import libraries
+from .bench import LIBRARIES, about_network, make_model, short_name
 from .folder import BESIDE
 from .machine import gpu_state, say
 
@@ -21,6 +22,8 @@ DEVICE = "cuda:0"
 ARBITER = "fp32"      # PyTorch's mode that our own float32 must agree with
 COMPARED = "fp32,tf32,half,bf16-tuned,half-fused,half-graphed,half-compiled"
 LAYERS_OF = {"fp32": "fp32", "tf32": "tf32", "half": "fp16", "bf16-tuned": "bf16"}      # PyTorch's mode: our precision
+OWN = {"frcnn": (), "cudnn": LIBRARIES}      # who runs in frcnn, and its options
+NAMES = {"frcnn": "frcnn", "cudnn": "frcnn with cuDNN and cuBLASLt"}
 SHARE_TO_START = 0.75   # of a network's time; compiling takes most of it
 UNCOUNTED = 3           # images at the start of a turn that do not count
 
@@ -60,36 +63,49 @@ class Network:
     def left(self, share=1.0):
         return max(0.0, share * self.seconds - (time.monotonic() - self.begun))
 
-    def results(self, precision):
-        return ours.results(self.suite.tool, self.model, self.config, DEVICE, precision, 1, self.folder,
-                            seconds=max(1.0, min(self.options.answer_seconds, self.left())))
+    def results(self, precision, *more):
+        return ours.results(self.suite.tool, self.model, self.config, DEVICE, precision, 1, self.folder, *more,
+                            seconds=max(1.0, min(self.options.answer_seconds, self.left())),
+                            environment=self.suite.library_environment)
 
-    def start(self, id, precision, rule, command, name=None):
-        """A row, and a Runner among `present` if it takes part."""
+    def start(self, who, precision):
+        """A row, and a Runner among `present` if it takes part. who: frcnn, cudnn (its kernels in frcnn) or torch."""
+        id, mine = "%s-%s" % (who, precision), who != "torch"
+        rule = None if id == "frcnn-fp32" else "equal" if precision == "fp32" else "close"
         row = {"network": self.name, "id": id, "precision": precision, "rule": rule}
         self.rows.append(row)
         if not self.left(SHARE_TO_START):
             row.update(result="not measured", why="no time was left")
             return
-        runner = Runner(id, precision, rule, command, self.options.threads, name, self.path(id + ".log"))
+        command = self.own_command(precision, *OWN[who]) if mine else self.torch_command(id, precision)
+        runner = Runner(id, precision, rule, command, self.options.threads, NAMES.get(who), self.path(id + ".log"),
+                        self.suite.library_environment if mine else None)
         try:
             why = runner.wait_until_ready(max(1.0, min(self.options.start_seconds, self.left(SHARE_TO_START))))
             if why is not None:
                 row.update(result="absent", why=why)
                 return
             row["name"] = runner.name
-            if id == "frcnn-fp32":
-                self.reference = self.results("fp32")
-                theirs = self.reference
-            elif id.startswith("frcnn"):
-                theirs = self.results(precision)
+            if rule is None:
+                theirs = self.reference = self.results(precision)
+            elif mine:
+                theirs = self.results(precision, *OWN[who])
             else:
                 with open(self.path(id + ".json")) as file:
                     theirs = json.load(file)
             self.compare(row, runner, theirs)
         except (PeerError, OSError, ValueError, KeyError) as error:
             runner.kill()
-            row.update(result="failed", why=str(error))
+            row.update(result="absent" if libraries.NOT_HERE in str(error) else "failed", why=str(error))
+
+    def own_command(self, precision, *more):
+        return [self.suite.tool, "bench", self.model, "--step", "--image", self.path("image.png"), "--device", DEVICE,
+                "--precision", precision, "--warmup", "3", *more]
+
+    def torch_command(self, id, mode):
+        return [self.options.python, os.path.join(BESIDE, "peers", "worker.py"), id, self.path("config.json"),
+                self.options.peer_weights or self.model, "none", self.path("image.png"), str(self.options.threads),
+                self.path(id + ".json"), self.options.torch_device]
 
     def compare(self, row, runner, theirs):
         # Of ourselves it is known that we agree, but not that there is enough to compare.
@@ -110,24 +126,14 @@ class Network:
         self.present.remove(runner)
 
     def start_all(self):
-        bench = [self.suite.tool, "bench", self.model, "--step", "--image", self.path("image.png"), "--device", DEVICE]
-        weights = self.options.peer_weights or self.model
-        modes = self.options.modes.split(",")
         # The two that decide about everybody else come first, what takes longest to start last.
         precisions = ["fp32"] + [p for p in self.options.precisions.split(",") if p != "fp32"]
-        modes = [ARBITER] + [mode for mode in modes if mode != ARBITER]
-        queue = [("frcnn", p) for p in precisions[:1]] + [("torch", m) for m in modes[:1]]
-        queue += [("frcnn", p) for p in precisions[1:]] + [("torch", m) for m in modes[1:]]
+        modes = [ARBITER] + [mode for mode in self.options.modes.split(",") if mode != ARBITER]
+        queue = [("frcnn", "fp32"), ("torch", ARBITER)] + [("frcnn", p) for p in precisions[1:]]
+        queue += [("cudnn", p) for p in precisions if p != "tf32x3"] + [("torch", mode) for mode in modes[1:]]
         self.reference = {"proposals": [], "detections": []}
         for who, how in queue:
-            if who == "frcnn":
-                self.start("frcnn-" + how, how, None if how == "fp32" else "close",
-                           [*bench, "--precision", how, "--warmup", "3"], "frcnn")
-            else:
-                self.start("torch-" + how, how, "equal" if how == ARBITER else "close",
-                           [self.options.python, os.path.join(BESIDE, "peers", "worker.py"), "torch-" + how,
-                            self.path("config.json"), weights, "none", self.path("image.png"), str(self.options.threads),
-                            self.path("torch-%s.json" % how), self.options.torch_device])
+            self.start(who, how)
             say("%s/%s-%s: %s" % (self.name, who, how, ", ".join(filter(None, (self.rows[-1]["result"],
                                                                                self.rows[-1].get("why"))))))
             # Without these two there is nothing to hold the others against.
@@ -166,19 +172,23 @@ class Network:
                 runner.row["layers_why"] = str(error)
                 runner.kill()
                 self.present.remove(runner)
-            mine = next((r.row for r in self.present if r.id == "frcnn-" + precision), None)
-            if mine is None or not self.left():
-                continue
-            try:
-                out = self.path("layers.json")
-                ours.run(self.suite.tool, "bench", self.model, "--image", self.path("image.png"), "--device", DEVICE,
-                         "--precision", precision, "--iters", str(min(20, self.options.images)), "--warmup", "1", "--per-layer",
-                         "--seconds", "1", "--json", out,
-                         seconds=max(1.0, min(self.options.answer_seconds, self.left())))
-                with open(out) as file:
-                    mine["layers"] = json.load(file)["layers"]
-            except (PeerError, OSError, ValueError, KeyError) as error:
-                mine["layers_why"] = str(error)
+            for who, more in OWN.items():
+                row = next((r.row for r in self.present if r.id == "%s-%s" % (who, precision)), None)
+                if row is not None and self.left():
+                    self.own_layers(row, *more)
+
+    def own_layers(self, row, *more):
+        out = self.path("layers.json")
+        try:
+            ours.run(self.suite.tool, "bench", self.model, "--image", self.path("image.png"), "--device", DEVICE,
+                     "--precision", row["precision"], "--iters", str(min(20, self.options.images)), "--warmup", "1",
+                     "--per-layer", "--seconds", "1", "--json", out, *more,
+                     seconds=max(1.0, min(self.options.answer_seconds, self.left())),
+                     environment=self.suite.library_environment)
+            with open(out) as file:
+                row["layers"] = json.load(file)["layers"]
+        except (PeerError, OSError, ValueError, KeyError) as error:
+            row["layers_why"] = str(error)
 
     def finish(self):
         for runner in self.present:
@@ -188,6 +198,7 @@ class Network:
 
 
 def peers(suite, options, record):
+    suite.library_environment = libraries.environment(options.python)
     record.set(rows=[], networks={}, gpu_at_start=gpu_state(), count={})
     names = options.networks.split(",")
     done = []

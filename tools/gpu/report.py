@@ -82,7 +82,8 @@ def requests(record):
     for kind, title in (("latency", "One image, from its pixels in the host's memory to its boxes there"),
                         ("no_upload", "One image whose pixels lie on the GPU"),
                         ("random_sizes", "64 sizes in turn, more than a session keeps"),
-                        ("no_graphs", "One image, kernel by kernel in place of a CUDA graph")):
+                        ("no_graphs", "One image, kernel by kernel in place of a CUDA graph"),
+                        ("latency_cudnn", "One image with the kernels of cuDNN and cuBLASLt where they take the layer")):
         entries = of_kind(record, kind)
         if entries:
             lines += ["## " + title, ""] + table(REQUEST, map(request_row, entries)) + [""]
@@ -134,16 +135,26 @@ def memory(record):
 
 def layers(record):
     lines = []
+    others = {(e["network"], e["precision"]): {layer["layer"]: layer for layer in e["bench"]["layers"]}
+              for e in of_kind(record, "layers_cudnn")}
     for entry in of_kind(record, "layers"):
-        list_, total = entry["bench"]["layers"], sum(layer["ms"] for layer in entry["bench"]["layers"])
-        floor = sum(layer["floor_ms"] for layer in list_)
+        list_, other = entry["bench"]["layers"], others.get((entry["network"], entry["precision"]), {})
         lines += ["## Layers of %s, %s" % (named(entry["network"]), entry["precision"]), "",
-                  "Each among %d of its kind in one CUDA graph. Sum %s ms, floors %s ms." % (
-                      entry["bench"]["layer_repeats"], ms(total), ms(floor)), ""]
-        rows = [[layer["layer"], layer["kernel"], "%.1f" % (1000 * layer["ms"]), "%.1f" % (1000 * layer["floor_ms"]),
-                 layer["bound"], "-" if layer["of_floor"] is None else "%.0f %%" % (100 * layer["of_floor"]),
-                 "%.1f" % (layer["gflop_per_s"] / 1000) if layer["gflop_per_s"] else ""] for layer in list_]
-        lines += table(["layer", "kernel", "us", "floor us", "bound by", "floor / time", "TFLOP/s"], rows) + [""]
+                  "Each among %d of its kind in one CUDA graph. Sum %s ms, floors %s ms%s." % (
+                      entry["bench"]["layer_repeats"], ms(sum(layer["ms"] for layer in list_)),
+                      ms(sum(layer["floor_ms"] for layer in list_)),
+                      "; with the libraries' kernels %s ms" % ms(sum(layer["ms"] for layer in other.values())) if other else ""),
+                  ""]
+        header, rows = ["layer", "kernel", "us", "floor us", "bound by", "floor / time", "TFLOP/s"], []
+        for layer in list_:
+            row = [layer["layer"], layer["kernel"], "%.1f" % (1000 * layer["ms"]), "%.1f" % (1000 * layer["floor_ms"]),
+                   layer["bound"], "-" if layer["of_floor"] is None else "%.0f %%" % (100 * layer["of_floor"]),
+                   "%.1f" % (layer["gflop_per_s"] / 1000) if layer["gflop_per_s"] else ""]
+            if other:
+                theirs = other.get(layer["layer"])
+                row += [theirs["kernel"], "%.1f" % (1000 * theirs["ms"])] if theirs else ["-", "-"]
+            rows.append(row)
+        lines += table(header + (["kernel of --algo cudnn", "us"] if other else []), rows) + [""]
     return lines
 
 

@@ -7,9 +7,10 @@ import subprocess
 from runner import PeerError
 
 
-def run(frcnn, *words, seconds=None):
+def run(frcnn, *words, seconds=None, environment=None):
     try:
-        done = subprocess.run([frcnn, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=seconds)
+        done = subprocess.run([frcnn, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=seconds,
+                              env=environment)
     except subprocess.TimeoutExpired:
         raise PeerError("frcnn %s: no answer within %.0f s" % (" ".join(words), seconds))
     if done.returncode != 0:
@@ -33,12 +34,12 @@ def make_picture(source, config, to, python):
     return last if done.returncode else None
 
 
-def results(frcnn, model, config, device, precision, threads, folder, seconds=None):
-    """As parity.compare() takes them, of folder/image.png."""
+def results(frcnn, model, config, device, precision, threads, folder, *more, seconds=None, environment=None):
+    """As parity.compare() takes them, of folder/image.png. more: options of frcnn detect."""
     found, proposals = os.path.join(folder, "found.json"), os.path.join(folder, "proposals.json")
     run(frcnn, "detect", model, os.path.join(folder, "image.png"), "--device", device, "--threads", str(threads),
         "--precision", precision, "--score", str(config["score_threshold"]), "--json", found, "--proposals-out", proposals,
-        seconds=seconds)
+        *more, seconds=seconds, environment=environment)
     with open(found) as a, open(proposals) as b:
         detections, rois = json.load(a)["images"][0]["detections"], json.load(b)["images"][0]
     return {"proposals": [[s] + box for s, box in zip(rois["scores"], rois["boxes"])],

@@ -15,11 +15,11 @@ class PeerError(Exception):
 class Runner:
     """rule: as parity.compare() takes it; None for the program that the others are compared with."""
 
-    def __init__(self, id, precision, rule, command, threads, name=None, log=None):
-        """log: a file for its standard error, whose last line then explains an end."""
+    def __init__(self, id, precision, rule, command, threads, name=None, log=None, environment=None):
+        """log: a file for its standard error, whose last line then explains an end. environment: in place of this process's."""
         self.id, self.precision, self.rule, self.name, self.log = id, precision, rule, name, log
         self.samples, self.parity, self.buffer = [], None, b""
-        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads))
+        environment = dict(environment or os.environ, OMP_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS=str(threads))
         errors = open(log, "wb") if log else None
         try:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, bufsize=0,
