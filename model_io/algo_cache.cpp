@@ -44,7 +44,12 @@ void add_to_algo_cache(const std::string& path, const std::string& machine, cons
   }
   MachineTimes all = read_algo_cache(path);
   all[machine][layer] = times;
-  write_atomically(path, kernel_times_to_json(all));
+  std::string text = kernel_times_to_json(all);
+  if (text.size() > most_bytes) {  // other GPUs, drivers and versions make room
+    const LayerTimes own = std::move(all[machine]);
+    text = kernel_times_to_json({{machine, own}});
+  }
+  if (text.size() <= most_bytes) write_atomically(path, text);
 }
 
 }  // namespace frcnn

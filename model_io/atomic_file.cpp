@@ -112,6 +112,12 @@ void write_atomically(const std::string& path, std::string_view text) {
   write_atomically(path, [&](const Append& append) { append(text.data(), text.size()); });
 }
 
+void keep_apart(const std::string& read, const std::string& written) {
+  std::error_code none;  // what is not there is nobody's
+  if (std::filesystem::equivalent(read, written, none))
+    throw Error(ErrorCode::invalid_argument, written + ": is read here; name another file to write");
+}
+
 void remove_temporaries(const std::string& folder) {
   std::error_code ignored;
   std::vector<std::filesystem::path> found;

@@ -21,6 +21,9 @@ void write_atomically(const std::string& path, const std::function<void(const Ap
 
 void write_atomically(const std::string& path, std::string_view text);
 
+// Throws Error(invalid_argument) where writing `written` would replace the file `read`, under whatever name.
+void keep_apart(const std::string& read, const std::string& written);
+
 // Removes the temporary files that processes which were killed have left in a folder. Only for a folder that
 // no other process writes to just now.
 void remove_temporaries(const std::string& folder);

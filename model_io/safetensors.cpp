@@ -22,6 +22,8 @@ static_assert(std::endian::native == std::endian::little, "tensors are mapped as
 
 constexpr std::uint64_t max_header_bytes = 100'000'000;  // the limit of the format's own reader
 constexpr std::size_t max_rank = 32;
+constexpr std::size_t max_tensors = 1u << 17,
+                      max_metadata = 10'000;  // a name costs more memory than bytes of the file
 constexpr std::size_t alignment = 64;
 
 struct DTypeName {
@@ -71,6 +73,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool key(string_t& text) override {
     if (where_ == Where::top) return top_key(text);
     if (where_ == Where::metadata) {
+      if (metadata_.size() == max_metadata)
+        fail("more than " + std::to_string(max_metadata) + " entries of __metadata__");
       if (!metadata_.emplace(text, "").second) fail("__metadata__ has the key " + printable(text) + " twice");
       key_ = text;
       where_ = Where::metadata_value;
@@ -184,6 +188,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
       where_ = Where::metadata_wanted;
       return true;
     }
+    if (entries.size() == max_tensors) fail("more than " + std::to_string(max_tensors) + " tensors");
     if (!names_.emplace(text, true).second) fail("the header has the tensor " + printable(text) + " twice");
     entries.push_back({});
     entries.back().name = text;

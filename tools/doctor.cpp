@@ -103,8 +103,10 @@ Section device_section() {
     usable = usable && library.usable;
   }
   if (!cuda.runtime.empty()) {
+    if (!cuda.problem.empty()) usable = false;
     section.meaning.push_back(usable ? "--algo cudnn and --algo auto can take kernels of cuDNN and cuBLASLt."
-                                     : "--algo cudnn is refused, since a library is missing; --algo ours needs none.");
+                                     : "--algo cudnn is refused without a usable GPU and both libraries; "
+                                       "--algo ours needs none of them.");
   }
   if (cuda.runtime.empty()) {
     section.meaning.push_back(

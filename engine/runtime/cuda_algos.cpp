@@ -16,7 +16,7 @@ namespace {
 
 std::size_t round_up(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
 
-// One layer on memory of its own, with small values of no meaning.
+// One layer on memory of its own; what it is timed with are small values of no meaning.
 class Trial {
  public:
   Trial(Device& device, const KernelSpec& spec, const Prepared& kernel) : device_(device), kernel_(kernel) {
@@ -29,7 +29,7 @@ class Trial {
         dtype = spec.in[0].dtype;  // weights are packed as what they are multiplied with
       }
       in_.push_back({take(bytes), spec.in[i].shape, spec.in[i].dtype});
-      fill(in_.back().data, bytes, dtype);
+      contents_.push_back({bytes, dtype});
     }
     for (const TensorSpec& out : spec.out) out_.push_back({take(out.bytes()), out.shape, out.dtype});
     if (kernel.workspace_bytes > 0) workspace_ = take(kernel.workspace_bytes);
@@ -40,6 +40,7 @@ class Trial {
   // Milliseconds of one run among others, as part of a CUDA graph.
   double ms(const CudaAlgos::Timer& timer) const {
     constexpr int runs = 4, replays = 5;
+    for (std::size_t i = 0; i < in_.size(); ++i) fill(in_[i].data, contents_[i].bytes, contents_[i].dtype);
     run();  // loads the kernels
     device_.synchronize();
     const auto recording = device_.record([&] {
@@ -72,6 +73,11 @@ class Trial {
   const Prepared& kernel_;
   std::vector<std::shared_ptr<void>> memory_;
   std::vector<TensorView> in_, out_;
+  struct Contents {
+    std::size_t bytes;
+    DType dtype;
+  };
+  std::vector<Contents> contents_;  // of in_
   void* workspace_ = nullptr;
 };
 
@@ -186,18 +192,27 @@ std::optional<Prepared> CudaAlgos::theirs(const Op& op, const KernelSpec& spec) 
   return cublaslt_->prepare(*linear, spec, settings_.precision);
 }
 
-// A library that refuses the layer only now has no time.
-KernelTimes CudaAlgos::measure(const KernelSpec& spec, const Prepared& ours, const Prepared& library) {
-  KernelTimes times{ours.implementation, library.implementation, Trial(device_, spec, ours).ms(timer_), std::nullopt};
+// Nothing where there is no memory for a trial beside all else: the layer is measured another time. A library
+// that refuses the layer only now has no time.
+std::optional<KernelTimes> CudaAlgos::measure(const KernelSpec& spec, const Prepared& ours,
+                                              const Prepared& library) {
   try {
-    times.library_ms = Trial(device_, spec, library).ms(timer_);
+    KernelTimes times{ours.implementation, library.implementation, Trial(device_, spec, ours).ms(timer_),
+                      std::nullopt};
+    try {
+      times.library_ms = Trial(device_, spec, library).ms(timer_);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::unsupported) throw;
+    }
+    return times;
   } catch (const Error& error) {
-    if (error.code() != ErrorCode::unsupported) throw;
+    if (error.code() != ErrorCode::out_of_memory) throw;
+    return std::nullopt;
   }
-  return times;
 }
 
-// Whether the library's kernel runs, tried once for each layer.
+// Whether the library's kernel runs, tried once for each layer; where there is no memory to try it, not this
+// time.
 bool CudaAlgos::runs(const std::string& layer, const KernelSpec& spec, const Prepared& library) {
   const std::string key = layer + "\n" + library.implementation;
   if (const auto known = runs_.find(key); known != runs_.end()) return known->second;
@@ -206,14 +221,16 @@ bool CudaAlgos::runs(const std::string& layer, const KernelSpec& spec, const Pre
     Trial(device_, spec, library).run();
     device_.synchronize();
   } catch (const Error& error) {
+    if (error.code() == ErrorCode::out_of_memory) return false;
     if (error.code() != ErrorCode::unsupported) throw;
     result = false;
   }
   return runs_[key] = result;
 }
 
-// Whatever is chosen, the plan has room for either: an arena that was reserved for a large image before anything was
-// measured serves smaller ones afterwards. Where the library cannot win it is not asked, which takes its time too.
+// Whatever is chosen, here and by choose(), the plan has room for either: an arena that was reserved for a
+// large image, before anything was measured or where the library refused it, serves smaller ones afterwards.
+// Where the library cannot win it is not asked, which takes its time too.
 Prepared CudaAlgos::fastest(const Op& op, const KernelSpec& spec, const std::string& layer, Prepared ours) {
   const std::size_t workspace = std::max(ours.workspace_bytes, library_workspace(op, spec));
   ours.workspace_bytes = workspace;
@@ -225,9 +242,10 @@ Prepared CudaAlgos::fastest(const Op& op, const KernelSpec& spec, const std::str
                     known->second.library == library->implementation;
   if (!same && !options_.tune) return ours;
   if (!same) {
-    const KernelTimes measured = measure(spec, ours, *library);
-    add_to_algo_cache(options_.algo_cache, machine_, layer, measured);
-    times_[layer] = measured;
+    const std::optional<KernelTimes> measured = measure(spec, ours, *library);
+    if (!measured) return ours;
+    add_to_algo_cache(options_.algo_cache, machine_, layer, *measured);
+    times_[layer] = *measured;
   }
   if (!is_faster(times_.at(layer))) return ours;
   library->workspace_bytes = workspace;
@@ -240,7 +258,9 @@ Prepared CudaAlgos::choose(const Op& op, const KernelSpec& spec, Prepared ours) 
   const std::string layer = describe(op, spec, settings_.precision);
   if (options_.algo == Algo::automatic) return fastest(op, spec, layer, std::move(ours));
   std::optional<Prepared> library = theirs(op, spec);
-  return library && runs(layer, spec, *library) ? std::move(*library) : std::move(ours);
+  Prepared chosen = library && runs(layer, spec, *library) ? std::move(*library) : std::move(ours);
+  chosen.workspace_bytes = std::max(chosen.workspace_bytes, library_workspace(op, spec));
+  return chosen;
 }
 
 namespace {

@@ -40,7 +40,7 @@ class CudaAlgos {
   std::optional<Prepared> theirs(const Op& op, const KernelSpec& spec);
   std::optional<Prepared> theirs(const Conv2d& op, const KernelSpec& spec);
   std::optional<Prepared> then_pooled(Conv2d op, const KernelSpec& spec);
-  KernelTimes measure(const KernelSpec& spec, const Prepared& ours, const Prepared& library);
+  std::optional<KernelTimes> measure(const KernelSpec& spec, const Prepared& ours, const Prepared& library);
   bool runs(const std::string& layer, const KernelSpec& spec, const Prepared& library);
   Prepared fastest(const Op& op, const KernelSpec& spec, const std::string& layer, Prepared ours);
 

@@ -1,6 +1,6 @@
-// What is used of cuBLASLt's C interface (12 and 13), declared here so that building needs none of its headers;
-// where they are found, tests/simt/vendor_headers.cpp compares. Handles, descriptors and streams are pointers,
-// enums ints.
+// What is used of cuBLASLt's C interface (12 and 13), declared here so that building needs none of its
+// headers; where they are found, tests/simt/cublaslt_header.cpp compares. Handles, descriptors and streams
+// are pointers, enums ints.
 #pragma once
 
 #include <cstddef>

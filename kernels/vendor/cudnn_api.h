@@ -1,5 +1,5 @@
 // What is used of cuDNN 9's C interface, declared here so that building needs none of its headers; where they
-// are found, tests/simt/vendor_headers.cpp compares. Handles, descriptors and streams are pointers, enums ints.
+// are found, tests/simt/cudnn_header.cpp compares. Handles, descriptors and streams are pointers, enums ints.
 #pragma once
 
 #include <cstddef>

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "frcnn/error.h"
+#include "model_io/atomic_file.h"
 #include "model_io/class_list.h"
 #include "model_io/convert/caffe_net.h"
 #include "model_io/convert/fold.h"
@@ -55,6 +56,7 @@ class Conversion {
     if (options_.sources.empty()) throw Error(ErrorCode::invalid_argument, "no file to convert");
     for (const std::string& path : options_.sources) {
       Source source = read_source(path);
+      if (!source.config) keep_apart(path, options_.destination);  // a model of ours may be written anew
       result_.sources.push_back({path, source.format});
       for (const std::string& what : source.ignored) result_.ignored.push_back(path + ": " + what);
       if (source.scheme == NameScheme::jwyang) add(unnormalise_boxes(source));
@@ -73,6 +75,7 @@ class Conversion {
       source_names_ += (source_names_.empty() ? "" : " + ") + path;
     }
     if (!options_.prototxt.empty()) {
+      keep_apart(options_.prototxt, options_.destination);
       prototxt_ = facts_of(read_prototxt(options_.prototxt), options_.prototxt);
       if (prototxt_->backbone.empty() || !prototxt_->has_parameters)
         throw Error(ErrorCode::bad_file, options_.prototxt + ": no convolutions that make a backbone");

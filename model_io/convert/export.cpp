@@ -209,6 +209,8 @@ ExportResult export_caffe(const ExportOptions& options) {
   ExportResult result;
   result.config = model->config;
   result.prototxt = prototxt_beside(options.destination);
+  for (const std::string& written : {options.destination, result.prototxt})
+    keep_apart(options.model, written);
   TensorShapes shapes;
   for (const StoredTensor& tensor : file->tensors()) shapes[tensor.name] = tensor.shape;
   // A checkpoint's file holds more: what training needs to go on.

@@ -73,6 +73,9 @@ def main():
     assert fp32["map"] == fp32["reference_map"] and fp32["detections"]["same"] == 1, fp32
 
     assert run(*measure, "--device", "cuda:0", "--precisions", "fp32,fp16") == ""     # nothing is made again
+    other = measure[:4] + ["--images", os.path.join(data, "JPEGImages", "b.png")] + measure[6:]
+    assert run(*other, "--device", "cuda:0", "--precisions", "fp32").count("--dump") == 2     # but another picture is
+    run(*measure, "--device", "cuda:0", "--precisions", "fp32,fp16")
     cpu = os.path.join(WORK, "cpu.json")
     run(*measure[:-1], cpu, "--precisions", "fp32")
     with open(cpu) as file:

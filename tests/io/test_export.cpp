@@ -1,4 +1,5 @@
 #include <cstring>
+#include <filesystem>
 #include <string>
 
 #include "catch.h"
@@ -56,6 +57,30 @@ bool any_holds(const std::vector<std::string>& list, const std::string& part) {
 }
 
 }  // namespace
+
+TEST_CASE("export and convert do not replace what they read") {
+  RoundTrip trip;
+  const ExportResult result = trip.exported(small_models::config(), small_models::weights(), forms[0]);
+  const std::string model = scratch::read(trip.model), caffemodel = scratch::read(trip.caffemodel);
+  const std::string link = trip.folder / "link.caffemodel";
+  std::filesystem::create_symlink(trip.model, link);
+  for (const std::string& destination : {trip.model, link})
+    check_error(
+        [&] {
+          export_caffe({trip.model, destination, forms[0]});
+        },
+        ErrorCode::invalid_argument, {destination, "is read here"});
+  CHECK((scratch::read(trip.model) == model));
+  ConvertOptions options;
+  options.sources = {trip.caffemodel};
+  options.prototxt = trip.prototxt;
+  for (const std::string& destination : {trip.caffemodel, trip.prototxt}) {
+    options.destination = destination;
+    check_error([&] { convert(options); }, ErrorCode::invalid_argument, {destination, "is read here"});
+  }
+  CHECK((scratch::read(trip.caffemodel) == caffemodel));
+  CHECK(result.layers > 0);
+}
 
 TEST_CASE("export: files convert back to the same model, bit for bit") {
   for (const CaffeForm form : forms) {

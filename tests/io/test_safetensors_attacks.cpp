@@ -59,6 +59,20 @@ TEST_CASE("safetensors attack: the bases of the attacks are themselves legal") {
   accepted(file_of(one("[0,9223372036854775807,9223372036854775807]", "[0,0]"), 0));
 }
 
+TEST_CASE("safetensors attack: names without number cost more memory than the file has bytes") {
+  const auto many = [](int count, const std::string& value) {
+    std::string text;
+    for (int i = 0; i < count; ++i) text += (i ? ",\"t" : "\"t") + std::to_string(i) + "\":" + value;
+    return text;
+  };
+  const std::string empty = tensor("[0]", "[0,0]");
+  accepted(file_of("{" + many(1 << 17, empty) + "}", 0));
+  refused(file_of("{" + many((1 << 17) + 1, empty) + "}", 0), "more than 131072 tensors");
+  accepted(file_of("{\"__metadata__\":{" + many(10000, "\"\"") + "}}", 0));
+  refused(file_of("{\"__metadata__\":{" + many(10001, "\"\"") + "}}", 0),
+          "more than 10000 entries of __metadata__");
+}
+
 TEST_CASE("safetensors attack: truncated at every byte") {
   scratch::Folder folder;
   const float values[4] = {1, 2, 3, 4};
