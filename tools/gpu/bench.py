@@ -55,13 +55,14 @@ def plan(networks, options):
     layers = ["--per-layer"]
     steps += [Step(network, precision, "layers", min(20, options.iters), 10, *layers)
               for precision in precisions for network in networks]
+    steps += [step for network in networks for step in thorough(network, precisions[0], options)]
     # The libraries' kernels; in tf32x3 all are ours.
     others = [precision for precision in precisions if precision != "tf32x3"]
     steps += [Step(network, precision, "layers_cudnn", min(20, options.iters), 10, *layers, *LIBRARIES)
               for precision in others for network in networks]
     steps += [Step(network, precision, "latency_cudnn", min(500, options.iters), 3, *LIBRARIES)
               for precision in others for network in networks]
-    for precision in precisions:
+    for precision in precisions[1:]:
         steps += [step for network in networks for step in thorough(network, precision, options)]
     return steps
 
