@@ -145,6 +145,10 @@ def layers(record):
                       ms(sum(layer["floor_ms"] for layer in list_)),
                       "; with the libraries' kernels %s ms" % ms(sum(layer["ms"] for layer in other.values())) if other else ""),
                   ""]
+        stages = {}     # in the order of the network
+        for layer in list_:
+            stages[layer["stage"]] = stages.get(layer["stage"], 0.0) + layer["ms"]
+        lines += ["By stage: %s." % ", ".join("%s %.1f us" % (stage, 1000 * sum_) for stage, sum_ in stages.items()), ""]
         header, rows = ["layer", "kernel", "us", "floor us", "bound by", "floor / time", "TFLOP/s"], []
         for layer in list_:
             row = [layer["layer"], layer["kernel"], "%.1f" % (1000 * layer["ms"]), "%.1f" % (1000 * layer["floor_ms"]),
