@@ -6,6 +6,7 @@
 #include <random>
 #include <string>
 
+#include "bounds.h"
 #include "caffe_wire.h"
 #include "catch.h"
 #include "frcnn/error.h"
@@ -19,7 +20,17 @@ using test::Wire;
 namespace {
 
 CaffeNet parse(const std::string& bytes) {
-  return parse_caffemodel({reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()}, "x.caffemodel");
+  CaffeNet net;
+  test::within_bounds(bytes.size(), [&] {
+    net = parse_caffemodel({reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()}, "x.caffemodel");
+  });
+  return net;
+}
+
+CaffeNet parse_text(const std::string& text) {
+  CaffeNet net;
+  test::within_bounds(text.size(), [&] { net = parse_prototxt(text, "t.prototxt"); });
+  return net;
 }
 
 // The message of the Error(bad_file) that `action` must throw.
@@ -290,16 +301,16 @@ layer { name: "roi" type: "ROIPooling" roi_pooling_param { pooled_w: 6 pooled_h:
 
 TEST_CASE("prototxt: errors name the file and the line, and depth is bounded") {
   const StderrWatch watch;
-  std::string message = failure([] { parse_prototxt("name: \"x\"\nlayer {\n  name: 3 }\n", "t.prototxt"); });
+  std::string message = failure([] { parse_text("name: \"x\"\nlayer {\n  name: 3 }\n"); });
   CHECK(contains(message, "t.prototxt: line 3"));
-  CHECK(contains(failure([] { parse_prototxt("layer {\n\n", "t.prototxt"); }), "line 3"));
-  CHECK(contains(failure([] { parse_prototxt("", "t.prototxt"); }), "no layers"));
-  failure([] { parse_prototxt("layer { name: \"unclosed\n }", "t"); });
-  failure([] { parse_prototxt(std::string("\0\xff\x01", 3), "t"); });
+  CHECK(contains(failure([] { parse_text("layer {\n\n"); }), "line 3"));
+  CHECK(contains(failure([] { parse_text(""); }), "no layers"));
+  failure([] { parse_text("layer { name: \"unclosed\n }"); });
+  failure([] { parse_text(std::string("\0\xff\x01", 3)); });
   for (const char* open : {"a { ", "a < ", "layer { ", "a: [", "layer { python_param { "}) {
     std::string deep;
     for (int i = 0; i < 200'000; ++i) deep += open;
-    CHECK(contains(failure([&] { parse_prototxt(deep, "t"); }), "deep"));
+    CHECK(contains(failure([&] { parse_text(deep); }), "deep"));
   }
   CHECK(watch.written() == 0);
 }

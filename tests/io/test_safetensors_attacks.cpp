@@ -1,7 +1,9 @@
-// Files that lie. Every one must give an error that names the file, and no sanitizer report.
+// Files that lie. Every one must give an error that names the file, soon, within bounded memory, and no
+// sanitizer report.
 #include <cstdint>
 #include <sys/stat.h>
 
+#include "bounds.h"
 #include "model_io/safetensors.h"
 #include "scratch.h"
 
@@ -34,11 +36,15 @@ std::string two(const std::string& first, const std::string& second) {
 void refused(const std::string& bytes, const std::string& why, ErrorCode code = ErrorCode::bad_file) {
   scratch::Folder folder;
   scratch::write(folder / "attack.safetensors", bytes);
-  scratch::check_error([&] { SafetensorsFile::open(folder / "attack.safetensors"); }, code,
+  const auto open = [&] { SafetensorsFile::open(folder / "attack.safetensors"); };
+  scratch::check_error([&] { test::within_bounds(bytes.size(), open); }, code,
                        {folder / "attack.safetensors", why});
+  CHECK(folder.files() == 1);
   const std::vector<char> exact(bytes.begin(), bytes.end());
-  scratch::check_error([&] { SafetensorsFile::parse({reinterpret_cast<const std::byte*>(exact.data()), exact.size()}, "mem"); },
-                       code, {"mem"});
+  const auto parse = [&] {
+    SafetensorsFile::parse({reinterpret_cast<const std::byte*>(exact.data()), exact.size()}, "mem");
+  };
+  scratch::check_error([&] { test::within_bounds(bytes.size(), parse); }, code, {"mem"});
 }
 
 void accepted(const std::string& bytes) {

@@ -1,9 +1,8 @@
 // Checkpoints made to harm: each is refused with an error that names the place, soon, within bounded memory,
 // and nothing is executed or written.
-#include <ctime>
-#include <fstream>
 #include <string>
 
+#include "bounds.h"
 #include "catch.h"
 #include "model_io/convert/convert.h"
 #include "scratch.h"
@@ -18,28 +17,6 @@ using test::ZipMember;
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr double seconds_allowed = 10;
-#else
-constexpr double seconds_allowed = 1;
-#endif
-constexpr long kilobytes_allowed = 400 << 10;  // above what the process uses before
-
-// The most that the process has used since it was reset last, which Linux does for whoever writes 5 to
-// clear_refs: an earlier, larger test must not hide what this one takes.
-void reset_peak() {
-  std::ofstream file("/proc/self/clear_refs");
-  file << 5 << std::flush;
-  if (!file) WARN("the peak of memory cannot be reset here: it counts from the start of the process");
-}
-long peak_kilobytes() {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;)
-    if (long kilobytes = 0; word == "VmHWM:" && status >> kilobytes) return kilobytes;
-  FAIL("no peak of memory in /proc/self/status");
-  return 0;
-}
-
 // Converting these bytes fails with all of `parts` in the message.
 void check_refused(const std::string& bytes, std::initializer_list<std::string> parts) {
   const Folder folder;
@@ -47,20 +24,14 @@ void check_refused(const std::string& bytes, std::initializer_list<std::string> 
   ConvertOptions options;
   options.sources = {folder / "evil.pth"};
   options.destination = folder / "model.safetensors";
-  reset_peak();
-  const long before = peak_kilobytes();
-  const std::clock_t start = std::clock();
   std::string message;
   try {
-    convert(options);
+    test::within_bounds(bytes.size(), [&] { convert(options); });
     FAIL_CHECK("converted");
   } catch (const Error& error) {
     message = error.what();
   }
-  const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
   INFO(message.substr(0, 500));
-  CHECK(seconds < seconds_allowed);
-  CHECK(peak_kilobytes() - before < kilobytes_allowed);
   CHECK(message.size() < 2000);
   CHECK(message.find("evil.pth") != std::string::npos);
   for (const std::string& part : parts) {
