@@ -1,6 +1,7 @@
 #include "model_io/convert/caffe_file.h"
 
 #include <fmt/format.h>
+#include <google/protobuf/descriptor.h>
 #include <google/protobuf/io/tokenizer.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <google/protobuf/text_format.h>
@@ -12,13 +13,16 @@
 #include "frcnn/error.h"
 #include "frcnn_caffe.pb.h"
 #include "model_io/convert/wire_reader.h"
+#include "model_io/safetensors.h"
 #include "model_io/whole_file.h"
 
 namespace frcnn {
 namespace {
 
 constexpr std::size_t max_layers = 20'000;  // a layer of two bytes must not cost hundreds each
-constexpr std::size_t max_fields_per_layer = 5'000, max_fields = 500'000;  // the latter in all layers
+// Fields at every level and whole numbers, which protobuf makes objects of many times their size in the file;
+// weights do not count. The latter is of all layers.
+constexpr std::size_t max_fields_per_layer = 5'000, max_fields = 500'000;
 constexpr std::size_t max_blobs =
     16;  // of a layer: an empty one takes two bytes in the file and a hundred in memory
 constexpr int max_rank = 32;
@@ -211,25 +215,63 @@ CaffeLayer read(const std::shared_ptr<const frcnn_caffe::OldLayer>& p, const std
 
 // ---- binary ----
 
+std::size_t whole_numbers(std::span<const std::byte> packed) {  // each ends with a byte below 0x80
+  return static_cast<std::size_t>(
+      std::count_if(packed.begin(), packed.end(), [](std::byte b) { return b < std::byte{0x80}; }));
+}
+
+// Walks what protobuf will parse, before it allocates: every field of a message of this type takes one of
+// `left`, and so does every number of a packed one. Descends where the description does.
+void take_fields(std::span<const std::byte> bytes, std::size_t offset,
+                 const google::protobuf::Descriptor& type, const std::string& where, std::size_t& left) {
+  using google::protobuf::FieldDescriptor;
+  const bool in_blob = &type == frcnn_caffe::Blob::descriptor();
+  WireReader fields(bytes, offset, where);
+  WireField field;
+  std::size_t index = 0;  // among the blobs, the only messages that repeat
+  while (fields.next(field)) {
+    const FieldDescriptor* const known = type.FindFieldByNumber(static_cast<int>(field.number));
+    const auto stored = known != nullptr ? known->cpp_type() : FieldDescriptor::CPPTYPE_STRING;
+    const WireType unpacked =
+        stored == FieldDescriptor::CPPTYPE_DOUBLE ? WireType::fixed64 : WireType::fixed32;
+    const bool real = stored == FieldDescriptor::CPPTYPE_FLOAT || stored == FieldDescriptor::CPPTYPE_DOUBLE;
+    if (in_blob && real && (field.type == WireType::bytes || field.type == unpacked)) continue;  // weights
+    std::size_t taken = 1;
+    if (known != nullptr && known->is_packable() && field.type == WireType::bytes)
+      taken += real ? field.bytes.size() / sizeof(float) : whole_numbers(field.bytes);
+    if (taken > left)
+      throw Error(ErrorCode::bad_file,
+                  fmt::format("{} has more than {} fields and numbers", where, max_fields_per_layer));
+    left -= taken;
+    if (stored != FieldDescriptor::CPPTYPE_MESSAGE || field.type != WireType::bytes) continue;
+    const std::string part = known->is_repeated() ? fmt::format("blob {}", index++) : known->name();
+    take_fields(field.bytes, field.offset, *known->message_type(), fmt::format("{}, {}", where, part), left);
+  }
+}
+
 template <typename Message>
 CaffeLayer parse_layer(std::span<const std::byte> bytes, std::size_t offset, const std::string& source,
                        std::size_t index, std::size_t& fields_left) {
   const auto where = [&](const std::string& name) {
-    return fmt::format("layer {}{} at bytes {} to {}", index, name.empty() ? "" : " (" + name + ")", offset,
-                       offset + bytes.size());
+    return fmt::format("layer {}{} at bytes {} to {}", index,
+                       name.empty() ? "" : " (" + printable(name) + ")", offset, offset + bytes.size());
   };
   if (bytes.size() > static_cast<std::size_t>(std::numeric_limits<int>::max()))
     bad(source, where("") + " is larger than 2 GiB, the format's limit");
   WireReader fields(bytes, offset, source);
   WireField field;
-  std::size_t count = 0, blobs = 0;
-  for (; fields.next(field); ++count) {
-    if (count == max_fields_per_layer)
-      bad(source, fmt::format("{} has more than {} fields", where(""), max_fields_per_layer));
+  std::string name;
+  for (std::size_t blobs = 0; fields.next(field);) {
+    if (field.number == static_cast<std::uint32_t>(Message::kNameFieldNumber))
+      name.assign(reinterpret_cast<const char*>(field.bytes.data()), field.bytes.size());
     if (field.number == static_cast<std::uint32_t>(Message::kBlobsFieldNumber) && ++blobs > max_blobs)
-      bad(source, fmt::format("{} has more than {} blobs", where(""), max_blobs));
+      bad(source, fmt::format("{} has more than {} blobs", where(name), max_blobs));
   }
-  if (count > fields_left) bad(source, fmt::format("more than {} fields in all layers", max_fields));
+  std::size_t layer_left = max_fields_per_layer;
+  take_fields(bytes, offset, *Message::descriptor(), source + ": " + where(name), layer_left);
+  const std::size_t count = max_fields_per_layer - layer_left;
+  if (count > fields_left)
+    bad(source, fmt::format("more than {} fields and numbers in all layers", max_fields));
   fields_left -= count;
   auto message = std::make_shared<Message>();
   if (!message->ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))

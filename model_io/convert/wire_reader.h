@@ -1,5 +1,5 @@
-// The outermost level of a protocol buffer's wire format: which field lies where. Large files are walked with
-// it so that a damaged length is found, with its offset, before anything is allocated for it.
+// One level of a protocol buffer's wire format: which field lies where. Files are walked with it so that a
+// damaged length, or more fields than anybody needs, is found before anything is allocated for it.
 #pragma once
 
 #include <fmt/format.h>

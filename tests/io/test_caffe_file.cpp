@@ -56,6 +56,36 @@ std::vector<float> floats(const CaffeBlob& b) {
   return values;
 }
 
+// Layers in which each byte or two are a number or a field, millions of them, wherever protobuf would make
+// more of them in memory.
+std::vector<Wire> numbers_without_end() {
+  constexpr std::size_t many = 10'000'000;
+  const std::string packed(many, '\1');
+  const auto tagged = [](char field) {
+    std::string bytes(2 * many, '\1');
+    for (std::size_t i = 0; i < bytes.size(); i += 2) bytes[i] = static_cast<char>(field << 3);
+    return bytes;
+  };
+  const std::string dims = tagged(1), unknown = tagged(15);
+  const auto layer = [](const Wire& inside) {
+    return Wire().add(100, Wire().text(1, "conv7").add(7, inside));
+  };
+  const auto parameter = [](std::uint32_t field, const Wire& inside) {
+    return Wire().add(100, Wire().text(1, "conv7").add(field, inside));
+  };
+  const Wire shape = Wire().add(7, Wire().text(1, packed)), half = Wire().text(1, packed.substr(0, 3000));
+  return {layer(shape),
+          layer(Wire().text(7, dims)),
+          layer(Wire().text(7, unknown)),
+          layer(Wire().add(7, half).add(7, half)),
+          layer(Wire{unknown}),
+          Wire().add(100, Wire().add(7, shape).text(1, "conv7")),
+          Wire().add(2, Wire().text(4, "conv7").add(6, shape)),
+          parameter(106, Wire().text(4, packed)),
+          parameter(106, Wire{unknown}),
+          parameter(201, Wire().text(4, packed))};
+}
+
 // Whatever is written to stderr while it lives.
 class StderrWatch {
  public:
@@ -207,7 +237,7 @@ TEST_CASE("caffemodel: claimed lengths, counts and groups cost nothing") {
   fields.text(1, "l");
   std::string everywhere;
   for (int i = 0; i < 110; ++i) everywhere += Wire().add(100, fields).bytes;
-  CHECK(contains(failure([&] { parse(everywhere); }), "500000 fields in all layers"));
+  CHECK(contains(failure([&] { parse(everywhere); }), "500000 fields and numbers in all layers"));
   for (int i = 0; i < 100; ++i) fields.text(3, "");
   CHECK(contains(failure([&] { parse(Wire().add(100, fields).bytes); }), "5000 fields"));
   // Empty blobs, each of which is an object in memory; both layer formats.
@@ -217,8 +247,13 @@ TEST_CASE("caffemodel: claimed lengths, counts and groups cost nothing") {
     for (int i = 0; i < 4900; ++i) blobs.add(old ? 6 : 7, Wire());
     std::string layers;
     for (int i = 0; i < 100; ++i) layers += Wire().add(old ? 2 : 100, blobs).bytes;
-    CHECK(contains(failure([&] { parse(layers); }), "layer 0 at bytes"));
+    CHECK(contains(failure([&] { parse(layers); }), "layer 0 ('l') at bytes"));
     CHECK(contains(failure([&] { parse(layers); }), "more than 16 blobs"));
+  }
+  for (const Wire& attack : numbers_without_end()) {
+    const std::string message = failure([&] { parse(attack.bytes); });
+    CHECK(contains(message, "x.caffemodel: layer 0 ('conv7') at bytes "));
+    CHECK(contains(message, "has more than 5000 fields and numbers"));
   }
   const Wire deep =
       Wire().text(1, "l").add(7, Wire().add(7, Wire().packed_numbers(1, std::vector<std::int64_t>(100, 1))));
