@@ -26,7 +26,10 @@ constexpr std::size_t max_fields_per_layer = 5'000, max_fields = 500'000;
 constexpr std::size_t max_blobs =
     16;  // of a layer: an empty one takes two bytes in the file and a hundred in memory
 constexpr int max_rank = 32;
-constexpr std::size_t max_prototxt_bytes = 64u << 20;
+// Published prototxts have at most some thousand messages in 200 KB; an empty one takes two bytes of text and
+// hundreds in memory.
+constexpr std::size_t max_prototxt_bytes = 4u << 20;
+constexpr int max_prototxt_messages = 20'000;
 constexpr int max_prototxt_depth = 32;  // the text parser recurses, into unknown fields too
 constexpr std::uint32_t layer_field = 100, old_layer_field = 2, name_field = 1, input_field = 3;
 
@@ -291,8 +294,9 @@ class LineOfFirstError : public google::protobuf::io::ErrorCollector {
   std::string text;
 };
 
-void check_depth(std::string_view text, const std::string& source) {
-  int depth = 0, line = 1;
+// Counts before the parser makes objects: how many messages and lists there are, and how deep.
+void check_messages(std::string_view text, const std::string& source) {
+  int messages = 0, depth = 0, line = 1;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (c == '\n') ++line;
@@ -303,6 +307,8 @@ void check_depth(std::string_view text, const std::string& source) {
         if (text[i] == '\\') ++i;
       if (i < text.size() && text[i] == '\n') --i;  // an unclosed quote; the parser reports it
     } else if (c == '{' || c == '<' || c == '[') {
+      if (++messages > max_prototxt_messages)
+        bad(source, fmt::format("line {}: more than {} messages", line, max_prototxt_messages));
       if (++depth > max_prototxt_depth)
         bad(source, fmt::format("line {}: nested more than {} deep", line, max_prototxt_depth));
     } else if (c == '}' || c == '>' || c == ']') {
@@ -345,7 +351,7 @@ CaffeNet parse_prototxt(std::string_view text, const std::string& source) {
   if (text.size() > max_prototxt_bytes)
     bad(source, fmt::format("{} bytes; a prototxt has at most {}", text.size(), max_prototxt_bytes));
   if (text.find('\0') != std::string_view::npos) bad(source, "not text, so not a prototxt");
-  check_depth(text, source);
+  check_messages(text, source);
   frcnn_caffe::Net message;
   LineOfFirstError errors;
   google::protobuf::TextFormat::Parser parser;

@@ -334,6 +334,28 @@ layer { name: "roi" type: "ROIPooling" roi_pooling_param { pooled_w: 6 pooled_h:
   CHECK(watch.written() == 0);
 }
 
+TEST_CASE("prototxt: text without end") {
+  const auto repeated = [](const std::string& what, std::size_t bytes) {
+    std::string text = "name: 'net' layer { name: 'l' }\n";
+    while (text.size() + what.size() <= bytes) text += what;
+    return text;
+  };
+  constexpr std::size_t most = 4u << 20;
+  for (const char* message : {"layer{}", "layers<>", "layer{blobs{}}", "input_shape{}", "x{}", "x:[]"})
+    CHECK(
+        contains(failure([&] { parse_text(repeated(message, most)); }), "line 2: more than 20000 messages"));
+  CHECK(parse_text(repeated("input:''", most)).layers.size() == 1);
+  CHECK(parse_text(repeated("#", most)).layers.size() == 1);
+  CHECK(contains(failure([&] { parse_text(repeated("#", most + 1)); }),
+                 "4194305 bytes; a prototxt has at most 4194304"));
+  // As many as there may be.
+  std::string layers, blobs;
+  for (int i = 0; i < 20'000; ++i) layers += "layer{name:'l' bottom:'' bottom:'' bottom:'' top:'' top:''}";
+  CHECK(parse_text(layers).layers.size() == 20'000);
+  for (int i = 0; i < 19'999; ++i) blobs += "blobs{data:1}";
+  CHECK(contains(failure([&] { parse_text("layer{name:'l' " + blobs + "}"); }), "t.prototxt: l blob 0"));
+}
+
 TEST_CASE("prototxt: errors name the file and the line, and depth is bounded") {
   const StderrWatch watch;
   std::string message = failure([] { parse_text("name: \"x\"\nlayer {\n  name: 3 }\n"); });
@@ -344,7 +366,7 @@ TEST_CASE("prototxt: errors name the file and the line, and depth is bounded") {
   failure([] { parse_text(std::string("\0\xff\x01", 3)); });
   for (const char* open : {"a { ", "a < ", "layer { ", "a: [", "layer { python_param { "}) {
     std::string deep;
-    for (int i = 0; i < 200'000; ++i) deep += open;
+    for (int i = 0; i < 100'000; ++i) deep += open;
     CHECK(contains(failure([&] { parse_text(deep); }), "deep"));
   }
   CHECK(watch.written() == 0);
