@@ -27,7 +27,12 @@ if refused.returncode != 1 or " ms " in refused.stdout or "no time is taken" not
 if "agree" not in refused.stderr:
     sys.exit("refused for another reason:\n" + refused.stderr)
 
-taken = run()
+# A current PyTorch that cannot take part is named, and the others are timed.
+absent = out + ".python"
+with open(absent, "w") as file:
+    file.write("#!/bin/sh\necho absent for this test\n")
+os.chmod(absent, 0o755)
+taken = run("--peers", "debian,pytorch", "--pytorch", absent)
 if taken.returncode != 0:
     sys.exit("the same weights were refused:\n" + taken.stderr)
 with open(out + ".json") as file:
@@ -35,6 +40,8 @@ with open(out + ".json") as file:
 row = next(r for r in record["rows"] if r["id"] == "torchvision-debian")
 if len(row["samples_ms"]) != 2 or row["parity"]["proposals"]["compared"] < 100 or row["parity"]["detections"]["compared"] < 20:
     sys.exit("not what was asked for: %s" % row)
+if ["pytorch", "for this test"] not in record["absent"]:
+    sys.exit("who is not here: %s" % record["absent"])
 for suffix in (".md", ".svg"):
     if row["name"] not in open(out + suffix).read():
         sys.exit("%s does not name %s" % (suffix, row["name"]))
