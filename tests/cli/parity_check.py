@@ -33,10 +33,22 @@ for kind, at in (("proposals", 1), ("detections", 2)):
     refused(kind + " that are not numbers", changed(kind, lambda i, row: row[:at] + [math.nan] * 4))
     refused(kind + " with a score that is not a number", changed(kind, lambda i, row: row[:at - 1] + [math.nan] + row[at:]))
     refused(kind + " elsewhere", changed(kind, lambda i, row: row[:at] + [x + 9 for x in row[at:]]))
-    refused(kind + " with other scores", changed(kind, lambda i, row: row[:at - 1] + [row[at - 1] * 0.9] + row[at:]), ("equal",))
+    refused(kind + " with other scores", changed(kind, lambda i, row: row[:at - 1] + [row[at - 1] * 0.9] + row[at:]))
+    refused(kind + " with one score for all", changed(kind, lambda i, row: row[:at - 1] + [ours[kind][0][at - 1]] + row[at:]))
+    refused("three %s in a hundred with a wrong score" % kind,
+            changed(kind, lambda i, row: row[:at - 1] + [row[at - 1] * (0.5 if i % 33 == 0 else 1)] + row[at:]))
+    rounded = changed(kind, lambda i, row: row[:at - 1] + [row[at - 1] * (0.97 if i % 2 else 1.03)] + row[at:])
+    refused(kind + " with scores of bf16", rounded, ("equal",))
+    wrong = parity.compare(ours, rounded, "close")[1]
+    if wrong:
+        sys.exit("%s with scores of bf16: `close` refuses them: %s" % (kind, wrong))
     refused("one of the %s again and again" % kind, changed(kind, lambda i, row: list(ours[kind][0])))
     refused("too few " + kind, dict(ours, **{kind: ours[kind][:19]}))
     refused("far more " + kind, dict(ours, **{kind: ours[kind] * 2}))
+refused("boxes too far off to compare the scores", changed("detections", lambda i, row: row[:2] + [x + 1 for x in row[2:]]))
+unscored = changed("proposals", lambda i, row: [None] + row[1:])
+if parity.compare(ours, unscored, "close")[1]:
+    sys.exit("proposals without scores: `close` refuses them")
 refused("other classes", changed("detections", lambda i, row: [row[0] + 1] + row[1:]))
 few = {"proposals": ours["proposals"], "detections": ours["detections"][:19]}
 if not parity.compare(few, few, "equal")[1]:
