@@ -40,6 +40,29 @@ class Descriptor {
   int fd_;
 };
 
+// Where a file called `path` goes: the file it replaces (of a link, what the link stands for) and its folder.
+struct Place {
+  bool replaced = true;  // false: a device or pipe, which is written to
+  std::string target, folder;
+};
+
+Place place_of(const std::string& path) {
+  Place place{true, path, {}};
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0) {
+    if (S_ISDIR(info.st_mode)) fail(path, "cannot write", EISDIR);
+    if (!S_ISREG(info.st_mode)) place.replaced = false;
+    std::error_code ignored;
+    if (place.replaced && std::filesystem::is_symlink(path, ignored)) {
+      const auto real = std::filesystem::canonical(path, ignored);
+      if (!ignored) place.target = real.string();
+    }
+  }
+  const std::size_t slash = place.target.rfind('/');
+  place.folder = slash == std::string::npos ? "." : slash == 0 ? "/" : place.target.substr(0, slash);
+  return place;
+}
+
 void write_all(int fd, const void* data, std::size_t bytes, const std::string& path) {
   const auto* at = static_cast<const char*>(data);
   while (bytes > 0) {
@@ -79,37 +102,36 @@ void sync_folder(const std::string& folder, const std::string& path) {
 }  // namespace
 
 void write_atomically(const std::string& path, const std::function<void(const Append&)>& write) {
-  std::string target = path;
-  struct stat info {};
-  if (::stat(path.c_str(), &info) == 0) {
-    if (S_ISDIR(info.st_mode)) fail(path, "cannot write", EISDIR);
-    if (!S_ISREG(info.st_mode)) return write_directly(path, write);
-    std::error_code ignored;  // only a link is replaced by what it stands for
-    if (std::filesystem::is_symlink(path, ignored)) {
-      const auto real = std::filesystem::canonical(path, ignored);
-      if (!ignored) target = real.string();
-    }
-  }
-  const std::size_t slash = target.rfind('/');
-  const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : target.substr(0, slash);
-
+  const Place place = place_of(path);
+  if (!place.replaced) return write_directly(path, write);
   std::string temporary;
-  Descriptor file(create_temporary(folder, temporary, path));
+  Descriptor file(create_temporary(place.folder, temporary, path));
   try {
     write([&](const void* data, std::size_t bytes) { write_all(file.get(), data, bytes, path); });
     if (::fsync(file.get()) != 0) fail(path, "cannot write", errno);
     if (file.close() != 0) fail(path, "cannot write", errno);
-    if (::rename(temporary.c_str(), target.c_str()) != 0)
+    if (::rename(temporary.c_str(), place.target.c_str()) != 0)
       fail(path, "cannot rename the finished file", errno);
   } catch (...) {
     ::unlink(temporary.c_str());
     throw;
   }
-  sync_folder(folder, path);
+  sync_folder(place.folder, path);
 }
 
 void write_atomically(const std::string& path, std::string_view text) {
   write_atomically(path, [&](const Append& append) { append(text.data(), text.size()); });
+}
+
+void check_writable(const std::string& path) {
+  const Place place = place_of(path);
+  if (!place.replaced) {  // a pipe may wait for its reader when it is opened
+    if (::access(path.c_str(), W_OK) != 0) fail(path, "cannot open for writing", errno);
+    return;
+  }
+  std::string temporary;
+  const Descriptor file(create_temporary(place.folder, temporary, path));
+  ::unlink(temporary.c_str());
 }
 
 void keep_apart(const std::string& read, const std::string& written) {

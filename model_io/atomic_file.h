@@ -21,6 +21,10 @@ void write_atomically(const std::string& path, const std::function<void(const Ap
 
 void write_atomically(const std::string& path, std::string_view text);
 
+// Throws the Error(io) that write_atomically(path) would begin with, and leaves everything as it is: for what is
+// computed for long before it is written. The disk may still be full then.
+void check_writable(const std::string& path);
+
 // Throws Error(invalid_argument) where writing `written` would replace the file `read`, under whatever name.
 void keep_apart(const std::string& read, const std::string& written);
 

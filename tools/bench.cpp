@@ -414,6 +414,10 @@ std::string to_json(const BenchOptions& options, const Prepared& p, const BenchR
 }
 
 int bench(const BenchOptions& options) {
+  if (!options.json.empty() && options.json != "-") {
+    keep_apart(options.model, options.json);
+    check_writable(options.json);
+  }
   const Prepared prepared = prepare(options);
   BenchResult result = run_bench(prepared.request);
   const std::vector<double> known =

@@ -1,5 +1,6 @@
 // `frcnn bench`: what it reports, and that every option does something.
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
@@ -201,6 +202,27 @@ TEST_CASE(
   REQUIRE(again.code == 0);
   CHECK(Json::parse(again.out)["detections"] == json["detections"]);
   CHECK(Json::parse(again.out)["proposals"] == json["proposals"]);
+}
+
+TEST_CASE("bench knows before it measures whether its file can be written, and leaves an old one alone") {
+  const Bench bench;
+  const std::string model = bench.dir / "m.safetensors", none = bench.dir / "none.safetensors";
+  for (const std::string& path : {bench.dir / "no/such.json", model + "/below", bench.dir / ""}) {
+    const auto result = run({"bench", none, "--json", path});  // loading would fail next
+    INFO(path << ": " << result.err);
+    CHECK(result.code == 1);
+    CHECK(contains(result.err, path));
+    CHECK_FALSE(contains(result.err, none));
+  }
+  const std::string before = tool::read_file(model);
+  const auto itself = run({"bench", model, "--json", model});
+  CHECK(itself.code == 1);
+  CHECK(contains(itself.err, "is read here"));
+  CHECK(tool::read_file(model) == before);
+  tool::write_file(bench.dir / "old.json", "old");
+  CHECK(run({"bench", none, "--json", bench.dir / "old.json"}).code == 1);
+  CHECK(tool::read_file(bench.dir / "old.json") == "old");
+  CHECK_FALSE(std::filesystem::exists(bench.dir / "no"));
 }
 
 TEST_CASE("bench refuses what it cannot measure") {

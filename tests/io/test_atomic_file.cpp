@@ -90,6 +90,24 @@ TEST_CASE("atomic file: folders that are missing, files or forbidden") {
   CHECK(folder.files() == 1);
 }
 
+TEST_CASE("atomic file: whether a file can be written is told before, and changes nothing") {
+  scratch::Folder folder;
+  write_text(folder / "file", "old");
+  std::filesystem::create_symlink(folder / "file", folder / "link");
+  std::filesystem::create_symlink(folder / "no/where", folder / "dangling");
+  REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);  // nobody reads it: opening it would wait
+  for (const std::string name : {"file", "link", "dangling", "new", "pipe"}) check_writable(folder / name);
+  check_writable("/dev/null");
+  const auto refused = [&](const std::string& path, int why) {
+    scratch::check_error([&] { check_writable(path); }, ErrorCode::io, {path, std::strerror(why)});
+  };
+  refused(folder / "file/below", ENOTDIR);
+  refused(folder / "no/such", ENOENT);
+  refused(folder.path(), EISDIR);
+  CHECK(scratch::read(folder / "file") == "old");
+  CHECK(folder.files() == 4);
+}
+
 TEST_CASE("atomic file: an exception in the middle passes through and leaves nothing") {
   scratch::Folder folder;
   write_text(folder / "a", "old");
