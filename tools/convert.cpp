@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -201,7 +202,16 @@ void add_convert(CLI::App& app, Action& action) {
       "  frcnn convert vgg16-397923af.pth imagenet.safetensors --input torchvision\n"
       "  frcnn convert weights.safetensors cells.safetensors --prototxt test.prototxt --classes cells.txt\n"
       "  frcnn convert zf.safetensors zf_half.safetensors --dtype fp16 --set score_threshold=0.1");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+  command->callback([options, &action] {
+    // A forgotten MODEL, or a source behind it: the last source would be replaced.
+    const std::filesystem::path last = options->files.back();
+    for (const char* other : {".caffemodel", ".prototxt", ".pth", ".pt"})
+      if (last.extension() == other)
+        throw CLI::ValidationError(
+            last.string(),
+            fmt::format("the last file is written, as a model file (.safetensors), which no {} is", other));
+    action = [options] { return run(*options); };
+  });
 }
 
 }  // namespace frcnn

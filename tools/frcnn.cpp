@@ -25,14 +25,18 @@ constexpr const char* examples =
     "`frcnn COMMAND --help` explains a command. Exit codes: 0 done, 1 bad input, 2 wrong usage,\n"
     "128 + the signal's number: stopped by it, 130 for Ctrl-C.";
 
-// CLI11 names the offending option itself; the hint names the page that explains it.
+// CLI11 names the offending option itself; the hint names the page that explains it. What is wrong with the
+// files of a command (one too few, or -o before the one to write) is clear where they are listed.
 int usage_error(const CLI::App& app, const CLI::ParseError& error) {
   std::string command = "frcnn";
-  for (const CLI::App* at = &app; !at->get_subcommands().empty(); command += " " + at->get_name())
-    at = at->get_subcommands().front();
+  const CLI::App* at = &app;
+  for (; !at->get_subcommands().empty(); command += " " + at->get_name()) at = at->get_subcommands().front();
   std::string what = error.what();
   while (!what.empty() && (what.back() == '\n' || what.back() == ' ')) what.pop_back();
   report(what);
+  CLI::Formatter formatter;
+  formatter.column_width(22);
+  if (what.rfind("--", 0) != 0) std::fputs(formatter.make_positionals(at).c_str(), stderr);
   std::fprintf(stderr, "Run `%s --help` for its usage.\n", command.c_str());
   return frcnn::exit_usage;
 }
@@ -59,7 +63,8 @@ int main(int argc, char** argv) {
   frcnn::Action action;
   frcnn::add_detect(app, action);
   frcnn::add_bench(app, action);
-#if !defined(FRCNN_GPU_TOOL)  // the program for a machine with a GPU and little else has what needs no library
+#if !defined( \
+    FRCNN_GPU_TOOL)  // the program for a machine with a GPU and little else has what needs no library
   frcnn::add_run(app, action);
   frcnn::add_diff(app, action);
   frcnn::add_convert(app, action);

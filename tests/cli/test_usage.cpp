@@ -101,6 +101,27 @@ TEST_CASE("wrong usage exits with 2, says what is wrong and where help is") {
   }
 }
 
+TEST_CASE("what a command takes is told where a file is missing or an option is not there") {
+  const tool::TempDir dir;
+  tool::write_file(dir / "b.pth", "mine");
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"convert", "a.pth", "-o", "m.safetensors"},
+        {"convert", "a.pth"},
+        {"convert"}}) {
+    const auto result = run(arguments);
+    CHECK(result.code == 2);
+    CHECK(contains(result.err, "SOURCE... MODEL: files to convert, then the model file to write."));
+  }
+  CHECK(contains(run({"export", "m", "-o", "x"}).err, "\n  OUT"));
+  CHECK_FALSE(contains(run({"detect", "m", "i", "--json"}).err, "IMAGE"));
+  // Two sources and no model: the second is not replaced.
+  const auto result = run({"convert", "a.caffemodel", dir / "b.pth"});
+  CHECK(result.code == 2);
+  CHECK(contains(result.err,
+                 "b.pth: the last file is written, as a model file (.safetensors), which no .pth is"));
+  CHECK(tool::read_file(dir / "b.pth") == "mine");
+}
+
 TEST_CASE("an unknown command is named, not taken for a missing one") {
   const auto result = run({"nosuchcommand"});
   CHECK(contains(result.err, "nosuchcommand"));
