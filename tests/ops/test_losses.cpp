@@ -85,15 +85,15 @@ TEST_CASE("softmax_loss: agrees with differences of the loss", "[softmax_loss]")
   for (const auto& [shape, groups] : {std::pair{Shape{4, 5}, 1}, std::pair{Shape{1, 2, 3, 6}, 3}}) {
     const SoftmaxLoss op{groups, 0};
     const Tensor score = on_grid(shape, -3, 3, 1);
+    const std::int64_t channels = shape[shape.rank - 1];
     Shape rows = shape;
     rows[rows.rank - 1] = groups;
-    const Tensor labels = labels_for(rows, static_cast<int>(shape[shape.rank - 1]) / groups, 2);
+    const Tensor labels = labels_for(rows, static_cast<int>(channels) / groups, 2);
     const auto exact =
         central_differences(score.as<float>(), std::vector<float>{1}, [&](std::span<const float> x) {
-          return std::vector<double>{
-              reference::softmax_loss<double>(op, static_cast<std::size_t>(shape[shape.rank - 1]), x,
-                                              labels.as<std::int32_t>())
-                  .loss};
+          return std::vector<double>{reference::softmax_loss<double>(op, static_cast<std::size_t>(channels),
+                                                                     x, labels.as<std::int32_t>())
+                                         .loss};
         });
     CHECK(max_error(run_op(op, {score, labels})[1].as<float>(), exact) < 1e-6);
   }
