@@ -444,7 +444,6 @@ void add_measurement_options(CLI::App& command, BenchOptions& o) {
         ->capture_default_str()
         ->group(group);
   };
-  count("--batch", o.batch, 1, "Images detected at once; what is timed is a batch");
   CLI::Option* const iterations = count("--iters", o.iterations, 1, "Images that are timed, of each session");
   count("--warmup", o.warmup, 0, "Images before them");
   CLI::Option* const sessions =
@@ -526,6 +525,7 @@ void add_bench(CLI::App& app, Action& action) {
       ->type_name("FILE");
   add_measurement_options(*command, *options);
   add_device_options(*command, options->device);
+  add_batch_option(*command, options->batch, "Images detected at once; what is timed is a batch");
   command->footer(bench_help);
   command->callback([&action, options] {
     if (options->model.empty() && options->architecture.empty())

@@ -143,7 +143,7 @@ class DetectRun {
   DetectRun(const DetectOptions& options, const std::vector<std::string>& images)
       : options_(options),
         model_(load_detector(options)),
-        on_(options_for(options, images.size())),
+        on_(detector_options(options.device, options.batch, images.size())),
         detector_(model_, open_device(on_), on_),
         names_(options.draw, images) {
     if (!options.proposals.empty()) proposals_ = read_proposals(options.proposals);
@@ -182,13 +182,6 @@ class DetectRun {
     DetectResult result;
     ImageDetections labelled;
   };
-
-  static DetectorOptions options_for(const DetectOptions& options, std::size_t images) {
-    DetectorOptions on = detector_options(options.device);
-    on.max_batch =
-        static_cast<int>(std::clamp<std::size_t>(images, 1, static_cast<std::size_t>(options.batch)));
-    return on;
-  }
 
   static void make_directory(const std::string& path) {
     std::error_code code;
@@ -381,11 +374,7 @@ void add_detect(CLI::App& app, Action& action) {
   add_output_options(*command, *options);
   add_convention_options(*command, *options);
   add_device_options(*command, options->device);
-  command->add_option("--batch", options->batch, "Images detected at once, in their order")
-      ->check(CLI::Range(1, 1024).description(""))
-      ->type_name("N")
-      ->capture_default_str()
-      ->group("Where it computes");
+  add_batch_option(*command, options->batch, "Images detected at once, in their order");
   command->footer(detect_help);
   command->callback([&action, options] { action = [options] { return detect(*options); }; });
 }

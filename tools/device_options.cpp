@@ -6,9 +6,13 @@
 #include <vector>
 
 namespace frcnn {
+namespace {
+
+constexpr const char* group = "Where it computes";
+
+}  // namespace
 
 void add_device_options(CLI::App& command, DeviceOptions& options) {
-  const std::string group = "Where it computes";
   std::vector<std::string> precisions(precision_names.begin(), precision_names.end());
   precisions.emplace_back("auto");
   command
@@ -69,6 +73,20 @@ DetectorOptions detector_options(const DeviceOptions& options) {
   result.gpu.algo = static_cast<Algo>(algo - algo_names.begin());
   result.gpu.tune = options.tune;
   result.gpu.algo_cache = options.algo_cache;
+  return result;
+}
+
+void add_batch_option(CLI::App& command, int& batch, const std::string& what) {
+  command.add_option("--batch", batch, what)
+      ->check(CLI::Range(1, 1024).description(""))
+      ->type_name("N")
+      ->capture_default_str()
+      ->group(group);
+}
+
+DetectorOptions detector_options(const DeviceOptions& options, int batch, std::size_t images) {
+  DetectorOptions result = detector_options(options);
+  result.max_batch = static_cast<int>(std::clamp<std::size_t>(images, 1, static_cast<std::size_t>(batch)));
   return result;
 }
 

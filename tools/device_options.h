@@ -2,6 +2,7 @@
 // them.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string>
 
@@ -23,6 +24,12 @@ struct DeviceOptions {
 void add_device_options(CLI::App& command, DeviceOptions& options);
 
 DetectorOptions detector_options(const DeviceOptions& options);
+
+// --batch, with `what` as its help.
+void add_batch_option(CLI::App& command, int& batch, const std::string& what);
+
+// For `images` images, at least one: memory for larger batches would never be used.
+DetectorOptions detector_options(const DeviceOptions& options, int batch, std::size_t images);
 
 // The device for a detector. When --device auto had to take the CPU, a note on standard error says why, unless
 // `quietly`.

@@ -88,9 +88,8 @@ void report_remarks(const VocDataset& dataset) {
 
 Found detect_all(const EvalOptions& options, const std::shared_ptr<const Model>& model,
                  const VocDataset& dataset) {
-  DetectorOptions on = detector_options(options.device);
   const std::size_t all = dataset.images.size();
-  on.max_batch = static_cast<int>(std::clamp<std::size_t>(all, 1, static_cast<std::size_t>(options.batch)));
+  const DetectorOptions on = detector_options(options.device, options.batch, all);
   Detector detector(model, open_device(on), on);
   Found found;
   found.device = detector.device().name();
@@ -318,11 +317,7 @@ void add_eval(CLI::App& app, Action& action) {
       ->excludes(out)
       ->group(group);
   add_device_options(*command, options->device);
-  command->add_option("--batch", options->batch, "Images detected at once, in the order of the set")
-      ->check(CLI::Range(1, 1024).description(""))
-      ->type_name("N")
-      ->capture_default_str()
-      ->group("Where it computes");
+  add_batch_option(*command, options->batch, "Images detected at once, in the order of the set");
   command->footer(eval_help);
   command->callback([&action, options] {
     if (options->model.empty() && options->from_detections.empty()) {
