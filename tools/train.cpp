@@ -141,13 +141,23 @@ void print_origins(const std::vector<LayerOrigin>& origins, const std::string& i
                origin_text(one));
 }
 
-// `threads` as given: on the CPU 0 means all, elsewhere nothing depends on it.
-RunDevice run_device(const Device& device, int threads) {
+// On the CPU no thread given means all, and no choice of kernels is there; elsewhere nothing depends on
+// threads.
+RunDevice run_device(const Device& device, const DeviceOptions& options) {
+  RunDevice run{device.name(), std::string(name_of(device.precision()))};
   if (!device.is_host())
-    threads = 0;
-  else if (threads == 0)
-    threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  return {device.name(), std::string(name_of(device.precision())), threads};
+    run.algo = options.algo;
+  else if (options.threads == 0)
+    run.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  else
+    run.threads = options.threads;
+  return run;
+}
+
+std::string device_text(const RunDevice& run) {
+  return run.threads > 0
+             ? fmt::format("{} in {} with {}", run.device, run.precision, counted(run.threads, "thread"))
+             : fmt::format("{} in {} with --algo {}", run.device, run.precision, run.algo);
 }
 
 std::string gib(double bytes) {
@@ -232,13 +242,9 @@ std::string scores_text(const EvaluationRecord& record, bool best) {
 
 void check_device(const TrainSetup& setup, const RunDevice& device) {
   if (!setup.checkpoint) return;
-  const RunDevice& was = setup.checkpoint->device;
-  if (was.device != device.device || was.precision != device.precision || was.threads != device.threads)
-    fmt::print(stderr,
-               "frcnn: warning: the run was on {} in {} with {}, it goes on on {} in {} with {}: not "
-               "bit for bit\n",
-               was.device, was.precision, counted(was.threads, "thread"), device.device, device.precision,
-               device.threads);
+  const std::string was = device_text(setup.checkpoint->device), is = device_text(device);
+  if (was != is)
+    fmt::print(stderr, "frcnn: warning: the run was on {}, it goes on on {}: not bit for bit\n", was, is);
 }
 
 TrainerOptions trainer_options(const TrainCommand& command, const Device& device) {
@@ -249,7 +255,7 @@ TrainerOptions trainer_options(const TrainCommand& command, const Device& device
   options.evaluate_every = command.evaluate_every < 0 ? command.checkpoint_every : command.evaluate_every;
   options.evaluation_set = command.val_set;
   options.metric = command.metric;
-  options.device = run_device(device, command.device.threads);
+  options.device = run_device(device, command.device);
   options.loader.threads = command.loader_threads;
   return options;
 }

@@ -52,6 +52,7 @@ void for_each_setting(Command& command, const F& f) {
   f("device", command.device.device);
   f("precision", command.device.precision);
   f("threads", command.device.threads);
+  f("algo", command.device.algo);
 }
 
 std::string run_file(const TrainCommand& command) { return command.out + "/run.json"; }
@@ -79,8 +80,9 @@ void read_settings(TrainCommand& command) {
           fmt::format("{}: the run started from {}, not from {}; a resumed one takes its weights from its "
                       "checkpoint",
                       command.out, init.empty() ? "random weights" : init, command.init));
+    // A setting that the version which wrote the file did not have stays at its default.
     for_each_setting(command, [&](const char* key, auto& value) {
-      if (!command.given.count(key)) json.at(key).get_to(value);
+      if (!command.given.count(key) && json.contains(key)) json.at(key).get_to(value);
     });
   } catch (const Json::exception& error) {
     throw Error(ErrorCode::bad_file, fmt::format("{}: {}", run_file(command), error.what()));

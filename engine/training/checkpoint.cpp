@@ -62,6 +62,7 @@ std::string about(const Checkpoint& checkpoint) {
                   {"device", checkpoint.device.device},
                   {"precision", checkpoint.device.precision},
                   {"threads", checkpoint.device.threads},
+                  {"algo", checkpoint.device.algo},
                   {"config", Json::parse(run_config_to_json(checkpoint.config))}};
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -77,8 +78,10 @@ void read_about(const std::string& text, const std::string& path, Checkpoint& ch
                            json.at("seconds").get<double>()};
     checkpoint.best = best_from(json.at("best"));
     checkpoint.data_fingerprint = std::stoull(json.at("data_fingerprint").get<std::string>(), nullptr, 16);
-    checkpoint.device = {json.at("device").get<std::string>(), json.at("precision").get<std::string>(),
-                         json.at("threads").get<int>()};
+    checkpoint.device = {
+        json.at("device").get<std::string>(), json.at("precision").get<std::string>(),
+        json.at("threads").get<int>(),
+        json.value("algo", std::string("ours"))};  // versions without the choice had no other
     overlay_run_config(checkpoint.config, json.at("config").dump(), path);
   } catch (const Json::exception& error) {
     throw Error(ErrorCode::bad_file,

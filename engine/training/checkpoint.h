@@ -23,10 +23,11 @@ struct RunPosition {
   double seconds = 0;      // spent so far
 };
 
-// What a run computes on. Another device or number of threads rounds differently.
+// What a run computes on. Another device, number of threads or choice of kernels rounds differently.
 struct RunDevice {
   std::string device, precision;
   int threads = 0;
+  std::string algo = "ours";  // one of algo_names
 };
 
 // What the evaluations until now have shown, made on one set by one metric.

@@ -222,9 +222,9 @@ TEST_CASE("train: what was relative or left to the program is recorded as it was
   there.directory = bench.work.path().string();
   elsewhere.directory = "/";
   fs::create_directory_symlink(bench.data.path(), bench.work / "data");
-  Strings command{"train",  "--preset", "small-data",  "--init",   "tiny.safetensors",
-                  "--data", "voc:data", "--train-set", "train",    "--out",
-                  "run",    "--iters",  "2",           "--device", "auto"};
+  Strings command{"train",       "--preset", "small-data", "--init", "tiny.safetensors", "--data", "voc:data",
+                  "--train-set", "train",    "--out",      "run",    "--iters",          "2",      "--device",
+                  "auto",        "--algo",   "auto"};
   for (const std::string& word : bench.small()) command.push_back(word);
   const auto result = tool::run(command, there);
   INFO(result.err);
@@ -232,19 +232,25 @@ TEST_CASE("train: what was relative or left to the program is recorded as it was
   const auto settings = nlohmann::json::parse(bench.bytes("run", "run.json"));
   CHECK(settings["data"] == bench.work / "data");
   CHECK(settings["init"] == bench.model);
+  CHECK(settings["algo"] == "auto");
   const RunDevice device = read_checkpoint(bench.file("run", "checkpoint-2.safetensors")).device;
   CHECK(device.precision == "fp32");
   if (device.device == "cpu") {
+    CHECK(device.algo == "ours");
     const int all = static_cast<int>(std::thread::hardware_concurrency());
     CHECK(device.threads == all);
     const auto same = tool::run(
         {"train", "--resume", "--out", bench.work / "run", "--threads", std::to_string(all)}, elsewhere);
     CHECK(same.code == 0);
     CHECK(same.err.empty());
+    auto older = settings;  // of a version without the choice of kernels
+    older.erase("algo");
+    tool::write_file(bench.file("run", "run.json"), older.dump());
     const auto other = tool::run(
         {"train", "--resume", "--out", bench.work / "run", "--threads", std::to_string(all + 1)}, elsewhere);
-    CHECK(has(other.err, fmt::format("with {} threads, it goes on on cpu in fp32 with {}: not bit for bit",
-                                     all, all + 1)));
+    CHECK(has(other.err,
+              fmt::format("with {} thread{}, it goes on on cpu in fp32 with {} threads: not bit for bit", all,
+                          all == 1 ? "" : "s", all + 1)));
   }
 }
 

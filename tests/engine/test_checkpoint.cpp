@@ -22,7 +22,7 @@ Checkpoint sample() {
   c.model = small_models::config();
   c.classes = c.model.classes;
   c.data_fingerprint = 0xfedcba9876543210u;
-  c.device = {"cpu", "fp32", 2};
+  c.device = {"cpu", "fp32", 2, "cudnn"};
   c.position = {12, 14, 3.25};
   c.best = {"val", "voc07", 10, 8, 0.375};
   c.state["conv1.weight"] = {Shape{2, 1, 1, 2}, {1.5f, -0.0f, 1e-40f, std::nextafter(1.0f, 2.0f)}};
@@ -53,6 +53,7 @@ TEST_CASE("checkpoint: everything comes back, and the file is a model") {
   CHECK(read.data_fingerprint == written.data_fingerprint);
   CHECK(read.device.device == "cpu");
   CHECK(read.device.threads == 2);
+  CHECK(read.device.algo == "cudnn");
   CHECK(read.classes == written.classes);
   CHECK(config_to_json(read.model) == config_to_json(written.model));
   REQUIRE(read.state.size() == 2);
