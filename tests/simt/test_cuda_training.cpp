@@ -1,35 +1,14 @@
 // Training through the CUDA device on the emulator, against the CPU device.
 #include <iostream>
 
-#include "catch.h"
-#include "engine/small_training.h"
 #include "tests/simt/engine.h"
 #include "tests/simt/fake_runtime.h"
+#include "tests/simt/training_checks.h"
 
 using namespace frcnn;
 using namespace frcnn::small;
 
 namespace {
-
-constexpr std::size_t kImagePixels = 150 * 110;
-
-// Scores far enough apart that rounding moves no proposal past another.
-HostTensors weights_of(const ModelConfig& model) {
-  HostTensors weights = random_weights(model, 1);
-  for (float& x : weights.at("rpn_cls_score.weight").data) x *= 50;
-  for (const char* name : {"rpn_bbox_pred.weight", "cls_score.weight", "bbox_pred.weight"})
-    for (float& x : weights.at(name).data) x *= 10;
-  return weights;
-}
-
-ModelConfig model_of(int short_side) {
-  ModelConfig model = small_model();
-  model.short_side = short_side;
-  model.long_side = 2 * short_side;
-  return model;
-}
-
-TrainLimits limits() { return {kImagePixels, 32}; }
 
 // The largest difference of any tensor, relative to its largest move from `before`.
 double largest_difference(const HostTensors& a, const HostTensors& b, const HostTensors& before) {
@@ -49,31 +28,19 @@ double largest_difference(const HostTensors& a, const HostTensors& b, const Host
   return worst;
 }
 
-}  // namespace
-
-namespace {
-
 // Two images, then an update, on the CPU and on CUDA.
 void check_step(const std::string& what, const ModelConfig& model, const TrainConfig& config, Precision precision) {
   const simt::FakeMachine machine;
-  const HostTensors weights = weights_of(model);
+  const HostTensors weights = spread_weights(model);
   TrainNetwork cpu(model, weights, config, make_cpu_device(1), limits());
   TrainNetwork cuda(model, weights, config, make_device("cuda:0", precision), limits());
   const HostTensors before = cpu.state();
   // The second image's gradients are added to the first one's.
   for (int image = 0; image < 2; ++image) {
     const Picture picture(static_cast<unsigned>(image));
-    const TrainLosses want = cpu.accumulate(picture.image(), {0, image}), got = cuda.accumulate(picture.image(), {0, image});
-    CHECK(want.rpn_cls > 0);
-    CHECK(want.cls > 0);
-    CHECK(got.rpn_cls == Approx(want.rpn_cls).epsilon(1e-5));
-    CHECK(got.rpn_bbox == Approx(want.rpn_bbox).epsilon(1e-5));
-    CHECK(got.cls == Approx(want.cls).epsilon(1e-5));
-    CHECK(got.bbox == Approx(want.bbox).epsilon(1e-5));
+    check_losses(cuda, cpu, picture.image(), {0, image});
   }
-  const double norm = cpu.update(0.01, 0.9).gradient_norm;
-  CHECK(norm > 0);
-  CHECK(cuda.update(0.01, 0.9).gradient_norm == Approx(norm).epsilon(1e-5));
+  check_update(cuda, cpu);
   const double worst = largest_difference(cpu.state(), cuda.state(), before);
   std::cout << "training step, " << what << ", " << name_of(precision) << ": weights differ by " << worst << " of their move\n";
   CHECK(machine.violation() == "");
@@ -112,7 +79,7 @@ TEST_CASE("so does a step of the paper's losses and anchors, RoI align, LRN acro
 
 TEST_CASE("training on CUDA gives the same bits in every thread order", "[training]") {
   const ModelConfig model = model_of(32);
-  const HostTensors weights = weights_of(model);
+  const HostTensors weights = spread_weights(model);
   HostTensors first;
   for (const simt::Schedule& schedule : simt::kSchedules) {
     simt::Settings settings = simt::settings();
@@ -130,7 +97,7 @@ TEST_CASE("training on CUDA gives the same bits in every thread order", "[traini
 
 TEST_CASE("training on CUDA names what is not finite, and 16-bit maps are refused", "[training]") {
   const ModelConfig model = model_of(32);
-  HostTensors weights = weights_of(model);
+  HostTensors weights = spread_weights(model);
   overflow_fc7(weights);
   const simt::FakeMachine machine;
   TrainNetwork network(model, weights, quick(), make_device("cuda:0"), limits());

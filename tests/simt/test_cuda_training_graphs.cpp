@@ -1,24 +1,14 @@
 // Training steps as CUDA graphs, on the fake runtime.
 #include <iostream>
 
-#include "catch.h"
-#include "engine/small_training.h"
 #include "tests/simt/engine.h"
 #include "tests/simt/fake_runtime.h"
+#include "tests/simt/training_checks.h"
 
 using namespace frcnn;
 using namespace frcnn::small;
 
 namespace {
-
-ModelConfig model_of(int short_side) {
-  ModelConfig model = small_model();
-  model.short_side = short_side;
-  model.long_side = 2 * short_side;
-  return model;
-}
-
-TrainLimits limits() { return {150 * 110, 32}; }
 
 std::shared_ptr<Device> device(bool graphs) {
   return make_device("cuda:0", Precision::fp32, 0, nullptr, {.graphs = graphs});
