@@ -8,14 +8,14 @@
 
 #include "frcnn/error.h"
 #include "model_io/atomic_file.h"
+#include "model_io/json_values.h"
 #include "model_io/whole_file.h"
 
 namespace frcnn {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::size_t most_bytes = 4u << 20;   // as of every JSON file
+using json_values::max_json_bytes;
 
 }  // namespace
 
@@ -32,7 +32,7 @@ MachineTimes read_algo_cache(const std::string& path) {
     if (refused) throw Error(ErrorCode::io, fmt::format("{}: {}", path, refused.message()));
     return {};
   }
-  return kernel_times_from_json(read_whole_file(path, most_bytes), path);
+  return kernel_times_from_json(read_whole_file(path, max_json_bytes), path);
 }
 
 void add_to_algo_cache(const std::string& path, const std::string& machine, const std::string& layer,
@@ -45,11 +45,11 @@ void add_to_algo_cache(const std::string& path, const std::string& machine, cons
   MachineTimes all = read_algo_cache(path);
   all[machine][layer] = times;
   std::string text = kernel_times_to_json(all);
-  if (text.size() > most_bytes) {  // other GPUs, drivers and versions make room
+  if (text.size() > max_json_bytes) {  // other GPUs, drivers and versions make room
     const LayerTimes own = std::move(all[machine]);
     text = kernel_times_to_json({{machine, own}});
   }
-  if (text.size() <= most_bytes) write_atomically(path, text);
+  if (text.size() <= max_json_bytes) write_atomically(path, text);
 }
 
 }  // namespace frcnn

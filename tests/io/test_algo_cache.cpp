@@ -71,6 +71,25 @@ TEST_CASE("the cache file is made with its folders, and entries of others stay",
   check_error([&] { read_algo_cache(folder / "a"); }, ErrorCode::io, {folder / "a"});
 }
 
+TEST_CASE("a cache file that would outgrow its reader drops other machines, then stays as it is",
+          "[algo_cache]") {
+  const scratch::Folder folder;
+  const std::string path = folder / "times.json";
+  const KernelTimes entry{"a", "b", 1, 1};
+  const std::string third(std::size_t{1400} << 10, 'k');  // three of them and their names are more than 4 MiB
+  add_to_algo_cache(path, "old", third + "1", entry);
+  add_to_algo_cache(path, "old", third + "2", entry);
+  add_to_algo_cache(path, "new", "small", entry);
+  CHECK(read_algo_cache(path).size() == 2);
+  add_to_algo_cache(path, "new", third + "3", entry);
+  const MachineTimes made_room = read_algo_cache(path);
+  CHECK(made_room == MachineTimes{{"new", {{"small", entry}, {third + "3", entry}}}});
+  add_to_algo_cache(path, "new", third + "4", entry);
+  add_to_algo_cache(path, "new", third + "5", entry);
+  CHECK(read_algo_cache(path).at("new").size() == 3);
+  CHECK(read_algo_cache(path).at("new").count(third + "5") == 0);
+}
+
 TEST_CASE("many writers of one cache file leave it whole", "[algo_cache]") {
   const scratch::Folder folder;
   const std::string path = folder / "times.json";
