@@ -120,13 +120,13 @@ std::size_t library_workspace(const Op& op, const KernelSpec& spec) {
 
 bool is_faster(const KernelTimes& times) { return times.library_ms && *times.library_ms < times.ours_ms; }
 
-// Opens what open() finds, or nothing where there is none of use and `optional`.
+// Opens what open() finds, or nothing where there is none, or none that starts, and `optional`.
 template <class Open>
 auto opened(bool optional, const Open& open) -> decltype(open()) {
   try {
     return open();
   } catch (const Error& error) {
-    if (!optional || error.code() != ErrorCode::unsupported) throw;
+    if (!optional || error.code() == ErrorCode::out_of_memory) throw;
     return nullptr;
   }
 }

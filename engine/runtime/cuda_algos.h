@@ -24,9 +24,9 @@ class CudaAlgos {
   using Timer = std::function<double(const Recording&)>;
 
   // Opens the libraries on the current CUDA device. `device` is the one that this belongs to; `gpu` names its model,
-  // compute capability and driver, for the keys of what is measured. Throws Error(unsupported) for Algo::cudnn where
-  // a library is missing; Error(out_of_memory) or Error(device) where one does not start; of the file with measured
-  // times Error(io) or Error(bad_file).
+  // compute capability and driver, for the keys of what is measured. Throws for Algo::cudnn Error(unsupported) where
+  // a library is missing and Error(device) where one does not start, for either Error(out_of_memory), and of the file
+  // with measured times Error(io) or Error(bad_file).
   CudaAlgos(Device& device, const cuda::Settings& settings, const GpuOptions& options, const std::string& gpu,
             Timer timer);
 

@@ -112,8 +112,8 @@ std::shared_ptr<Device> make_cpu_device(int threads = 0, Precision precision = P
 
 // CUDA device `index`, in builds that have CUDA. Throws Error(unsupported) that says what is missing (driver, device,
 // compute capability 8.0, code for it in this build), Error(out_of_memory) without room for a context and the kernels,
-// Error(device) otherwise; of gpu.algo_cache Error(io) or Error(bad_file). Every call makes it the calling thread's current CUDA device and leaves it so: a program with
-// CUDA code of its own calls cudaSetDevice() again afterwards.
+// Error(device) otherwise; of gpu.algo_cache Error(io) or Error(bad_file). Every call makes it the calling thread's
+// current CUDA device and leaves it so: a program with CUDA code of its own calls cudaSetDevice() again afterwards.
 std::shared_ptr<Device> make_cuda_device(int index, Precision precision, const GpuOptions& gpu = {});
 
 // What there is of CUDA, for people to read. Takes no device into use; an empty driver or runtime means none.

@@ -174,10 +174,8 @@ class Session {
   const Weights& weights() const { return *weights_; }
   Device& device() const { return *device_; }
   std::mutex& mutex() { return mutex_; }
-  const Executable* latest() const {
-    return cache_.empty() ? nullptr : cache_.front().second.get();
-  }  // asked for last
-  Executable* latest() { return cache_.empty() ? nullptr : cache_.front().second.get(); }
+  // Asked for last; null before the first one.
+  Executable* latest() const { return cache_.empty() ? nullptr : cache_.front().second.get(); }
   std::size_t arena_bytes() const { return options_.arena_bytes; }
   SessionStats stats() const;
 
