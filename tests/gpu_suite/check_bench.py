@@ -133,7 +133,7 @@ expect("report refuses what is no record", shown.returncode != 0)
 # --- bench: a crash, a hang, nonsense, no time
 
 LESS = ("--networks", SMALL, "--precisions", "fp32", "--iters", "2", "--warmup", "1", "--batches", "2", "--sessions", "",
-        "--python", "/bin/false", "--step-seconds", "6")
+        "--python", "/bin/false", "--step-seconds", "15")
 tool_that("""case "$*" in
 *--per-layer*) kill -SEGV $$ ;;
 *--pixels-on-device*) sleep 600 ;;
@@ -149,7 +149,7 @@ expect("each failure costs its own number", code == 1 and record and not record[
            "latency": "measured", "layers": "failed", "layers_cudnn": "failed", "latency_cudnn": "absent", "no_upload": "out of time", "batch_2": "failed", "new_sizes": "failed",
            "random_sizes": "failed", "no_graphs": "measured"}, text)
 if record:
-    expect("and says why", "-11" in results["layers"]["why"] and "6 s" in results["no_upload"]["why"] and
+    expect("and says why", "-11" in results["layers"]["why"] and "15 s" in results["no_upload"]["why"] and
            "no more" in results["random_sizes"]["why"] and "no record" in results["batch_2"]["why"] and
            "cuDNN was not found" in results["latency_cudnn"]["why"], results)
     expect("the report tells what has no number", "## Without a number" in written("md") and
