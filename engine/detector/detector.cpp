@@ -285,7 +285,7 @@ std::vector<DetectResult> Detector::infer(const DetectRequest& request) {
       (get_int(executable, "head_nonfinite") || (!external && get_int(executable, "rpn_nonfinite")))) {
     const Graph graph = build();
     std::string where =
-        "a score or box delta is not finite; there is no memory to find out which value is the first";
+        fmt::format("{}; there is no memory to find out which value is the first", nonfinite_result);
     try {
       Executable all(graph, names_of(graph, [](const Value& v) { return v.role != Role::weight; }),
                      session_.weights(), session_.device());

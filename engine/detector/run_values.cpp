@@ -84,7 +84,7 @@ std::string first_nonfinite(const Executable& executable, std::size_t batch) {
         "{}{}: {} at element {} of {} (NHWC); this is the first value of the network that is not finite",
         name_of_image(at / (data.size() / batch), batch), value.name, *bad, at, to_string(value.spec.shape));
   }
-  return "a score or box delta is not finite";
+  return std::string(nonfinite_result);
 }
 
 }  // namespace frcnn

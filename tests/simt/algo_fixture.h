@@ -58,7 +58,6 @@ class FakeLibraries {
       FakeLibrary as_before = before;
       as_before.handles = library.handles;
       as_before.descriptors = library.descriptors;
-      as_before.prepared = library.prepared;
       as_before.runs = library.runs;
       as_before.last_math = library.last_math;
       library = as_before;
@@ -68,7 +67,7 @@ class FakeLibraries {
   }
   void reset_counts() {
     for (FakeLibrary* library : {&cudnn, &cublaslt}) {
-      library->prepared = library->runs = 0;
+      library->runs = 0;
       library->last_math = -1;
     }
   }

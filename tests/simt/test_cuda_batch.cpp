@@ -101,6 +101,7 @@ TEST_CASE("anchors in a batch's padding never become proposals on the CUDA devic
     CHECK_FALSE(result.proposals.empty());
     for (const Proposal& proposal : result.proposals) CHECK(proposal.score < 0.49f);
   }
+  CHECK(machine.violation() == "");
 }
 
 TEST_CASE("a batch is one copy and one graph, and the next of its size allocates nothing") {

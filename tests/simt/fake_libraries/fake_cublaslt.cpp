@@ -125,7 +125,6 @@ int cublasLtMatmulAlgoGetHeuristic(void*, void* matmul, void* a, void* b, void* 
   const auto& m = *static_cast<Matmul*>(matmul);
   if (c != d || !fits(m, *static_cast<Layout*>(a), *static_cast<Layout*>(b), *static_cast<Layout*>(d)))
     return api::invalid_value;
-  ++library.prepared;
   library.last_math = m.compute;
   if (library.heuristic_status) return library.heuristic_status;
   if (library.none_found || requested < 1 || library.workspace > static_cast<Preference*>(preference)->workspace)

@@ -141,8 +141,8 @@ int cudnnGetConvolutionForwardAlgorithm_v7(void*, void* x, void* w, void* convol
                                            int* returned, api::AlgorithmPerformance* results) {
   *returned = 0;
   const auto& c = *static_cast<Convolution*>(convolution);
-  if (!fits(*static_cast<Tensor*>(x), *static_cast<Tensor*>(w), c, *static_cast<Tensor*>(y))) return bad_param_status;
-  ++library.prepared;
+  if (!fits(*static_cast<Tensor*>(x), *static_cast<Tensor*>(w), c, *static_cast<Tensor*>(y)))
+    return bad_param_status;
   library.last_math = c.math;
   if (library.heuristic_status) return library.heuristic_status;
   if (library.none_found || requested < 3) return 0;

@@ -22,7 +22,7 @@ struct FakeLibrary {
   const void* kernel = nullptr;     // that the machine counts for what is queued; set by the library
 
   int handles = 0, descriptors = 0;  // alive
-  int prepared = 0, runs = 0;        // algorithms asked for, runs queued
+  int runs = 0;                      // queued
   int last_math = -1;                // of the last question for an algorithm
 };
 
