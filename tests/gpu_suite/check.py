@@ -59,7 +59,6 @@ shutil.rmtree(options.work, ignore_errors=True)
 os.makedirs(FOLDER)
 shutil.copy(options.suite, BINARY)
 prepare.write_references(options.record, FOLDER, small=True)
-prepare.LIMIT_BYTES *= 8                      # a debug build is larger than what travels
 prepare.finish_folder(FOLDER, ABOUT)
 
 # All is well: the cases pass and are recorded.
@@ -238,9 +237,9 @@ for name in ("tiny_vgg16_224", "tiny_zf_224"):
 os.remove(os.path.join(FOLDER, "references", "detectors", "0_random", "model.safetensors"))
 code, text, record = run("correctness")
 expect("a folder that lacks a file is refused", code == 1 and "model.safetensors" in text, text)
-prepare.LIMIT_BYTES = 1000
+prepare.check_size(FOLDER, 1 << 40)
 try:
-    prepare.finish_folder(FOLDER, ABOUT)
+    prepare.check_size(FOLDER, 1000)
     expect("a folder that is too large is refused", False)
 except SystemExit as stop:
     expect("a folder that is too large is refused", "1000" in str(stop))

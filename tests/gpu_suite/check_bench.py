@@ -71,7 +71,6 @@ shutil.rmtree(options.work, ignore_errors=True)
 os.makedirs(FOLDER)
 shutil.copy(options.suite, os.path.join(FOLDER, folder.BINARY))
 shutil.copy(options.frcnn, REAL)
-prepare.LIMIT_BYTES *= 8                        # a debug build is larger than what travels
 prepare.copy_program(options.tool, FOLDER)
 tool_that("")
 expect("what travels has all that it imports", subprocess.run(
