@@ -415,7 +415,8 @@ std::string to_json(const BenchOptions& options, const Prepared& p, const BenchR
 
 int bench(const BenchOptions& options) {
   if (!options.json.empty() && options.json != "-") {
-    keep_apart(options.model, options.json);
+    for (const std::string& other : {options.model, options.image, options.save_model})
+      if (!other.empty()) keep_apart(other, options.json);
     check_writable(options.json);
   }
   const Prepared prepared = prepare(options);

@@ -63,8 +63,7 @@ int main(int argc, char** argv) {
   frcnn::Action action;
   frcnn::add_detect(app, action);
   frcnn::add_bench(app, action);
-#if !defined( \
-    FRCNN_GPU_TOOL)  // the program for a machine with a GPU and little else has what needs no library
+#if !defined(FRCNN_GPU_TOOL)  // the program for a machine with a GPU and little else: what needs no library
   frcnn::add_run(app, action);
   frcnn::add_diff(app, action);
   frcnn::add_convert(app, action);

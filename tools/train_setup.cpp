@@ -53,7 +53,21 @@ void for_each_setting(Command& command, const F& f) {
   f("precision", command.device.precision);
   f("threads", command.device.threads);
   f("algo", command.device.algo);
+  f("algo_cache", command.device.algo_cache);
+  f("tune", command.device.tune);
 }
+
+// Whether a resumed run has what run.json says of this setting. Kernels belong to the device, and what is
+// measured to the choice among them.
+bool as_recorded(const TrainCommand& command, std::string_view key) {
+  if (command.given.count(std::string(key))) return false;
+  const bool measuring = key == "algo_cache" || key == "tune";
+  if ((measuring || key == "algo") && command.given.count("device")) return false;
+  return !measuring || !command.given.count("algo");
+}
+
+// Settings that older versions did not have.
+bool is_new(std::string_view key) { return key == "algo" || key == "algo_cache" || key == "tune"; }
 
 std::string run_file(const TrainCommand& command) { return command.out + "/run.json"; }
 std::string config_file(const TrainCommand& command) { return command.out + "/config.json"; }
@@ -66,6 +80,7 @@ void make_absolute(TrainCommand& command) {
   command.data = voc_directory(command.data);
   absolute(command.data);
   absolute(command.init);
+  absolute(command.device.algo_cache);
   if (command.classes != "voc" && command.classes != "coco") absolute(command.classes);
 }
 
@@ -80,10 +95,13 @@ void read_settings(TrainCommand& command) {
           fmt::format("{}: the run started from {}, not from {}; a resumed one takes its weights from its "
                       "checkpoint",
                       command.out, init.empty() ? "random weights" : init, command.init));
-    // A setting that the version which wrote the file did not have stays at its default.
     for_each_setting(command, [&](const char* key, auto& value) {
-      if (!command.given.count(key) && json.contains(key)) json.at(key).get_to(value);
+      if (as_recorded(command, key) && (json.contains(key) || !is_new(key))) json.at(key).get_to(value);
     });
+    const std::string& algo = command.device.algo;
+    if (std::find(algo_names.begin(), algo_names.end(), algo) == algo_names.end())
+      throw Error(ErrorCode::bad_file, fmt::format("{}: algo: expected one of {}, got {}", run_file(command),
+                                                   fmt::join(algo_names, ", "), algo));
   } catch (const Json::exception& error) {
     throw Error(ErrorCode::bad_file, fmt::format("{}: {}", run_file(command), error.what()));
   }

@@ -22,9 +22,11 @@ NamedTensor published(const Executable& executable, const Value& value, std::siz
 
 std::vector<std::string> names_of(const Graph& graph, bool (*wanted)(const Value&));
 
+// What is said of a result where no value that holds such a number can be named.
+inline constexpr std::string_view nonfinite_result = "a score or box delta is not finite";
+
 // Which value of a finished run holds the first NaN or infinity, as a sentence. Values of the proposal stage
 // may hold minus infinity by design and only repeat what stands in earlier ones.
-inline constexpr std::string_view nonfinite_result = "a score or box delta is not finite";
 std::string first_nonfinite(const Executable& executable, std::size_t batch);
 
 }  // namespace frcnn

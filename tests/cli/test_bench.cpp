@@ -219,6 +219,10 @@ TEST_CASE("bench knows before it measures whether its file can be written, and l
   CHECK(itself.code == 1);
   CHECK(contains(itself.err, "is read here"));
   CHECK(tool::read_file(model) == before);
+  const std::string same = bench.dir / "same";
+  tool::write_file(same, "mine");
+  CHECK(contains(run({"bench", model, "--image", same, "--json", same}).err, "is read here"));
+  CHECK(tool::read_file(same) == "mine");
   tool::write_file(bench.dir / "old.json", "old");
   CHECK(run({"bench", none, "--json", bench.dir / "old.json"}).code == 1);
   CHECK(tool::read_file(bench.dir / "old.json") == "old");

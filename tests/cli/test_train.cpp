@@ -248,6 +248,25 @@ TEST_CASE("train: what was relative or left to the program is recorded as it was
     tool::write_file(bench.file("run", "run.json"), older.dump());
     const auto other = tool::run(
         {"train", "--resume", "--out", bench.work / "run", "--threads", std::to_string(all + 1)}, elsewhere);
+    // A choice that only a GPU can honour shows that it is read back; a device that is named brings its own.
+    const auto recorded = [&](const char* algo) {
+      auto changed = settings;
+      changed["algo"] = algo;
+      changed["device"] = "cpu";
+      tool::write_file(bench.file("run", "run.json"), changed.dump());
+      return Strings{"train", "--resume", "--out", bench.work / "run", "--iters", "2"};
+    };
+    bad(tool::run(recorded("cudnn"), elsewhere), {"cpu", "cuDNN"});
+    bad(tool::run(recorded("fastest"), elsewhere), {"run.json", "algo", "fastest"});
+    Strings here = recorded("cudnn");
+    here.insert(here.end(), {"--device", "cpu"});
+    CHECK(tool::run(here, elsewhere).code == 0);
+    here.insert(here.end(), {"--algo", "cudnn"});
+    bad(tool::run(here, elsewhere), {"cpu", "cuDNN"});
+    auto damaged = settings;
+    damaged.erase("scheme");
+    tool::write_file(bench.file("run", "run.json"), damaged.dump());
+    bad(tool::run({"train", "--resume", "--out", bench.work / "run"}, elsewhere), {"run.json", "scheme"});
     CHECK(has(other.err,
               fmt::format("with {} thread{}, it goes on on cpu in fp32 with {} threads: not bit for bit", all,
                           all == 1 ? "" : "s", all + 1)));
