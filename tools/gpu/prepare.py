@@ -51,7 +51,7 @@ def finish_folder(folder, about):
 
 
 def check_size(folder, limit):
-    """Stops where the folder is larger than `limit` bytes, which are there for what travels over slow lines."""
+    """Stops where the folder is larger than `limit` bytes, so that it travels easily."""
     sizes = [os.path.getsize(path) for path in folder_files(folder)]
     if sum(sizes) > limit:
         sys.exit("gpu_suite: %s has %d bytes, the limit is %d" % (folder, sum(sizes), limit))
