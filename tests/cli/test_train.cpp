@@ -222,9 +222,10 @@ TEST_CASE("train: what was relative or left to the program is recorded as it was
   there.directory = bench.work.path().string();
   elsewhere.directory = "/";
   fs::create_directory_symlink(bench.data.path(), bench.work / "data");
-  Strings command{"train",       "--preset", "small-data", "--init", "tiny.safetensors", "--data", "voc:data",
-                  "--train-set", "train",    "--out",      "run",    "--iters",          "2",      "--device",
-                  "auto",        "--algo",   "auto"};
+  Strings command{
+      "train",       "--preset", "small-data", "--init",       "tiny.safetensors", "--data", "voc:data",
+      "--train-set", "train",    "--out",      "run",          "--iters",          "2",      "--device",
+      "auto",        "--algo",   "auto",       "--algo-cache", "times.json"};
   for (const std::string& word : bench.small()) command.push_back(word);
   const auto result = tool::run(command, there);
   INFO(result.err);
@@ -233,6 +234,7 @@ TEST_CASE("train: what was relative or left to the program is recorded as it was
   CHECK(settings["data"] == bench.work / "data");
   CHECK(settings["init"] == bench.model);
   CHECK(settings["algo"] == "auto");
+  CHECK(settings["algo_cache"] == bench.work / "times.json");
   const RunDevice device = read_checkpoint(bench.file("run", "checkpoint-2.safetensors")).device;
   CHECK(device.precision == "fp32");
   if (device.device == "cpu") {
@@ -244,7 +246,7 @@ TEST_CASE("train: what was relative or left to the program is recorded as it was
     CHECK(same.code == 0);
     CHECK(same.err.empty());
     auto older = settings;  // of a version without the choice of kernels
-    older.erase("algo");
+    for (const char* key : {"algo", "algo_cache", "tune"}) older.erase(key);
     tool::write_file(bench.file("run", "run.json"), older.dump());
     const auto other = tool::run(
         {"train", "--resume", "--out", bench.work / "run", "--threads", std::to_string(all + 1)}, elsewhere);
@@ -253,6 +255,7 @@ TEST_CASE("train: what was relative or left to the program is recorded as it was
       auto changed = settings;
       changed["algo"] = algo;
       changed["device"] = "cpu";
+      changed["algo_cache"] = "";
       tool::write_file(bench.file("run", "run.json"), changed.dump());
       return Strings{"train", "--resume", "--out", bench.work / "run", "--iters", "2"};
     };
@@ -263,6 +266,10 @@ TEST_CASE("train: what was relative or left to the program is recorded as it was
     CHECK(tool::run(here, elsewhere).code == 0);
     here.insert(here.end(), {"--algo", "cudnn"});
     bad(tool::run(here, elsewhere), {"cpu", "cuDNN"});
+    // Another choice leaves the file of measured times behind, which goes with auto alone.
+    tool::write_file(bench.file("run", "run.json"), settings.dump());
+    CHECK(tool::run({"train", "--resume", "--out", bench.work / "run", "--algo", "ours"}, elsewhere).code ==
+          0);
     auto damaged = settings;
     damaged.erase("scheme");
     tool::write_file(bench.file("run", "run.json"), damaged.dump());
